@@ -1,0 +1,188 @@
+// The Python face of the core: typed arrays in, errors out, the GIL released while pixels move.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <tuple>
+
+#include "batch.h"
+#include "kernels/kernels.h"
+#include "random.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace ffcv {
+namespace {
+
+template <class T, class Shape>
+using Array = nb::ndarray<T, Shape, nb::c_contig, nb::device::cpu>;
+using Bytes = Array<const uint8_t, nb::shape<-1>>;
+
+std::span<const uint8_t> span_of(const Bytes& bytes) { return {bytes.data(), bytes.size()}; }
+
+// A new numpy array that owns `size` elements of T.
+template <class T>
+std::pair<T*, nb::capsule> allocate(size_t size) {
+    T* const data = new T[size];
+    return {data, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); })};
+}
+
+auto draw_uniforms(uint64_t seed, uint32_t stream, uint32_t epoch, Array<const int64_t, nb::shape<-1>> samples,
+                   size_t count) {
+    if (count > 4 * 65536) throw nb::value_error("at most 262144 draws an operation and sample");
+    const size_t rows = samples.shape(0);
+    auto [data, owner] = allocate<double>(rows * count);
+    for (size_t row = 0; row < rows; ++row)
+        uniforms(seed, stream, epoch, static_cast<uint64_t>(samples(row)), data + row * count, count);
+    return nb::ndarray<nb::numpy, double, nb::ndim<2>>(data, {rows, count}, owner);
+}
+
+std::tuple<int, int, int> jpeg_info(Bytes data) {
+    JpegDecoder decoder;
+    const JpegHeader header = decoder.read_header(span_of(data));
+    return {header.height, header.width, header.components};
+}
+
+auto decode_jpeg(Bytes data) {
+    std::vector<uint8_t> buffer;
+    Region whole;
+    {
+        nb::gil_scoped_release release;
+        JpegDecoder decoder;
+        const JpegHeader header = decoder.read_header(span_of(data));
+        whole = {0, 0, header.height, header.width};
+        decoder.decode(span_of(data), whole, buffer);
+    }
+    const size_t height = static_cast<size_t>(whole.height), width = static_cast<size_t>(whole.width);
+    auto* const pixels = new std::vector<uint8_t>(std::move(buffer));
+    nb::capsule owner(pixels, [](void* p) noexcept { delete static_cast<std::vector<uint8_t>*>(p); });
+    return nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>(pixels->data(), {height, width, 3}, owner);
+}
+
+// A ViewProgram together with the arrays that it points into.
+class View {
+public:
+    using Parameters = Array<const float, nb::shape<-1, -1>>;
+
+    View(Array<const int32_t, nb::shape<-1, 4>> boxes, nb::object flips, int height, int width,
+         const std::vector<std::pair<OpCode, Parameters>>& ops, nb::ndarray<nb::c_contig, nb::device::cpu> out,
+         bool channels_first, std::array<float, 3> scale, std::array<float, 3> bias)
+        : batch_(boxes.shape(0)), boxes_(boxes), out_(out) {
+        if (height < 1 || width < 1) throw nb::value_error("a view's height and width must be positive");
+        program_ = {.boxes = boxes.data(), .flips = nullptr, .height = height, .width = width, .ops = {}, .output = {}};
+        if (!flips.is_none()) {
+            flips_ = nb::cast<Array<const uint8_t, nb::shape<-1>>>(flips);
+            if (flips_.shape(0) != batch_) throw nb::value_error("flips must have one entry a sample");
+            program_.flips = flips_.data();
+        }
+        for (const auto& [code, parameters] : ops) add(code, parameters);
+        const size_t h = static_cast<size_t>(height), w = static_cast<size_t>(width);
+        const std::array<size_t, 4> expected = channels_first ? std::array{batch_, size_t{3}, h, w}
+                                                              : std::array{batch_, h, w, size_t{3}};
+        bool fits = out.ndim() == 4;
+        for (size_t axis = 0; fits && axis < 4; ++axis) fits = out.shape(axis) == expected[axis];
+        if (!fits) throw nb::value_error("out does not have the view's shape");
+        program_.output = {static_cast<uint8_t*>(out.data()), dtype_of(out), channels_first,
+                           {scale[0], scale[1], scale[2]}, {bias[0], bias[1], bias[2]}};
+    }
+
+    const ViewProgram& program() const { return program_; }
+    size_t batch() const { return batch_; }
+
+private:
+    static DType dtype_of(const nb::ndarray<nb::c_contig, nb::device::cpu>& out) {
+        if (out.dtype() == nb::dtype<uint8_t>()) return DType::uint8;
+        if (out.dtype() == nb::dtype<float>()) return DType::float32;
+        const nb::dlpack::dtype half{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+        if (out.dtype() == half) return DType::float16;
+        throw nb::value_error("out must be uint8, float16 or float32");
+    }
+
+    void add(OpCode code, const Parameters& parameters) {
+        constexpr size_t columns[] = {1, 5, 1, 2, 2};  // by OpCode
+        if (parameters.shape(0) != batch_ || parameters.shape(1) != columns[static_cast<size_t>(code)])
+            throw nb::value_error("an operation's parameters have the wrong shape");
+        program_.ops.push_back({code, parameters.data(), parameters.shape(1)});
+        parameters_.push_back(parameters);
+    }
+
+    size_t batch_;
+    Array<const int32_t, nb::shape<-1, 4>> boxes_;
+    Array<const uint8_t, nb::shape<-1>> flips_;
+    std::vector<Parameters> parameters_;
+    nb::ndarray<nb::c_contig, nb::device::cpu> out_;
+    ViewProgram program_;
+};
+
+std::vector<std::pair<size_t, std::string>> render(Renderer& renderer, Bytes storage,
+                                                   Array<const uint64_t, nb::shape<-1>> offsets,
+                                                   Array<const uint64_t, nb::shape<-1>> sizes,
+                                                   Array<const uint8_t, nb::shape<-1>> modes,
+                                                   Array<const int32_t, nb::shape<-1, 2>> shapes,
+                                                   const std::vector<View*>& views) {
+    const size_t batch = offsets.shape(0);
+    if (sizes.shape(0) != batch || modes.shape(0) != batch || shapes.shape(0) != batch)
+        throw nb::value_error("offsets, sizes, modes and shapes must have one row a sample");
+    std::vector<ViewProgram> programs;
+    for (const View* view : views) {
+        if (view == nullptr || view->batch() != batch) throw nb::value_error("a view is for another batch size");
+        programs.push_back(view->program());
+    }
+    const ImageBatch images{span_of(storage), offsets.data(), sizes.data(), modes.data(), shapes.data(), batch};
+    std::vector<SampleError> errors;
+    {
+        nb::gil_scoped_release release;
+        errors = renderer.render(images, programs);
+    }
+    std::vector<std::pair<size_t, std::string>> result;
+    for (SampleError& error : errors) result.emplace_back(error.position, std::move(error.message));
+    return result;
+}
+
+std::vector<uint32_t> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+    const Words words = philox4x32(counter, key);
+    return {words.begin(), words.end()};
+}
+
+}  // namespace
+}  // namespace ffcv
+
+NB_MODULE(_core, m) {
+    using namespace ffcv;
+    m.doc() = "The native core: JPEG decoding, views, random streams.";
+    nb::exception<DecodeError>(m, "DecodeError", PyExc_ValueError);
+
+    m.def("philox4x32", &philox, "counter"_a, "key"_a, "One Philox4x32-10 block (for tests).");
+    m.def("uniforms", &draw_uniforms, "seed"_a, "stream"_a, "epoch"_a, "samples"_a, "count"_a,
+          "float64 [B, count] in [0, 1): row i is a function of (seed, stream, epoch, samples[i]) alone.");
+    m.def("jpeg_info", &jpeg_info, "data"_a, "(height, width, components) of a JPEG's header; raises DecodeError.");
+    m.def("decode_jpeg", &decode_jpeg, "data"_a,
+          "uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged.");
+    m.def("isa", [] { return kernels().isa; }, "The instruction set of the kernels in use.");
+    m.def("select_isa", [](const std::string& isa) { return select_kernels(isa.c_str()); }, "isa"_a,
+          "Uses the kernels built for `isa`; False if this machine or build has none (for tests).");
+
+    nb::enum_<OpCode>(m, "OpCode", "What the core can do to a view; csrc/program.h gives the parameters.")
+        .value("flip_horizontal", OpCode::flip_horizontal)
+        .value("color_jitter", OpCode::color_jitter)
+        .value("grayscale", OpCode::grayscale)
+        .value("solarize", OpCode::solarize)
+        .value("gaussian_blur", OpCode::gaussian_blur);
+    nb::class_<View>(m, "View", "One view of every image of a batch: what to do, and the array to do it into.")
+        .def(nb::init<Array<const int32_t, nb::shape<-1, 4>>, nb::object, int, int,
+                      const std::vector<std::pair<OpCode, View::Parameters>>&,
+                      nb::ndarray<nb::c_contig, nb::device::cpu>, bool, std::array<float, 3>, std::array<float, 3>>(),
+             "boxes"_a, "flips"_a.none(), "height"_a, "width"_a, "ops"_a, "out"_a, "channels_first"_a, "scale"_a,
+             "bias"_a);
+    nb::class_<Renderer>(m, "Renderer", "A thread pool that renders batches.")
+        .def(nb::init<size_t>(), "num_threads"_a)
+        .def_prop_ro("num_threads", &Renderer::num_threads)
+        .def("render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
+             "Renders `views`; returns (position, message) of each sample that failed, whose outputs are zeros.");
+}

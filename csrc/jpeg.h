@@ -1,0 +1,55 @@
+// JPEG decoding on libjpeg-turbo: one handle per thread, regions, errors as exceptions.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace ffcv {
+
+struct Region {
+    int top = 0, left = 0, height = 0, width = 0;
+};
+
+// Interleaved RGB pixels that somebody else owns: a region of an image whose top left corner is at `origin`.
+struct Pixels {
+    const uint8_t* data = nullptr;
+    size_t stride = 0;  // bytes between rows
+    Region region;
+
+    const uint8_t* at(int y, int x) const {
+        return data + static_cast<size_t>(y - region.top) * stride + static_cast<size_t>(x - region.left) * 3;
+    }
+};
+
+class DecodeError : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+struct JpegHeader {
+    int height = 0, width = 0, components = 0;
+};
+
+// A libjpeg-turbo decompressor. Not thread-safe: one per thread, reused for every image of that thread.
+class JpegDecoder {
+public:
+    JpegDecoder();
+    ~JpegDecoder();
+    JpegDecoder(const JpegDecoder&) = delete;
+    JpegDecoder& operator=(const JpegDecoder&) = delete;
+
+    JpegHeader read_header(std::span<const uint8_t> bytes);
+
+    // Decodes at least `wanted` (within the image) into `buffer`, which grows as needed; the pixels inside `wanted` are
+    // those of a full decode. Throws DecodeError for anything that a full decode would have to guess at.
+    Pixels decode(std::span<const uint8_t> bytes, const Region& wanted, std::vector<uint8_t>& buffer);
+
+private:
+    struct Handle;
+    std::unique_ptr<Handle> handle_;
+};
+
+}  // namespace ffcv

@@ -1,0 +1,51 @@
+// Chooses the kernels at run time.
+#include <atomic>
+#include <string_view>
+
+#include "kernels/kernels.h"
+
+namespace ffcv {
+
+#if defined(__x86_64__)
+namespace v2 { extern const KernelTable table; }
+namespace v3 { extern const KernelTable table; }
+namespace v4 { extern const KernelTable table; }
+#else
+namespace baseline { extern const KernelTable table; }
+#endif
+
+namespace {
+
+const KernelTable* find(std::string_view isa) {
+#if defined(__x86_64__)
+    const bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vl");
+    if (has_v4 && (isa == "v4" || isa.empty())) return &v4::table;
+    if (has_v3 && (isa == "v3" || isa.empty())) return &v3::table;
+    if (isa == "v2" || isa.empty()) return &v2::table;
+#else
+    if (isa == "baseline" || isa.empty()) return &baseline::table;
+#endif
+    return nullptr;
+}
+
+std::atomic<const KernelTable*> selected{nullptr};
+
+}  // namespace
+
+const KernelTable& kernels() {
+    const KernelTable* table = selected.load(std::memory_order_relaxed);
+    if (table == nullptr) selected = table = find("");
+    return *table;
+}
+
+bool select_kernels(const char* isa) {
+    const KernelTable* const table = find(isa);
+    if (table != nullptr) selected = table;
+    return table != nullptr;
+}
+
+}  // namespace ffcv

@@ -1,0 +1,68 @@
+// The pixel primitives. Views are planar (three uint8 planes, one after another) from the resampling on, so that every
+// later loop runs over contiguous bytes. Kernel files use no standard-library templates: an inline function compiled
+// for AVX-512 must not be what the linker picks for everybody.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace ffcv {
+
+struct Planar {
+    uint8_t* data;  // [3, height, width]
+    int height, width;
+
+    size_t plane_size() const { return static_cast<size_t>(height) * static_cast<size_t>(width); }
+    uint8_t* plane(int channel) const { return data + static_cast<size_t>(channel) * plane_size(); }
+};
+
+// Fixed-point weights of a separable resampling along one axis: output i is the sum over k of
+// weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input.
+struct Taps {
+    const int32_t* first;
+    const int16_t* weights;
+    int taps;
+};
+inline constexpr int weight_bits = 14;
+
+inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// One padded source row, then `height` rows of four-byte pixels padded to 64 bytes, then one such row.
+inline size_t resample_scratch(int height, int width, int out_width) {
+    const size_t row = round_up(static_cast<size_t>(out_width) * 4, 64);
+    return round_up(static_cast<size_t>(width) * 3 + 4, 64) + row * (static_cast<size_t>(height) + 1);
+}
+
+// One padded row of bytes, then a plane of int16 rows padded to 64 pixels.
+inline size_t blur_scratch(int height, int width, int kernel_size) {
+    return round_up(static_cast<size_t>(width) + static_cast<size_t>(kernel_size) + 64, 64) +
+           round_up(static_cast<size_t>(width), 64) * sizeof(int16_t) * static_cast<size_t>(height);
+}
+
+struct KernelTable {
+    const char* isa;
+    // Interleaved RGB rows [height, width] -> planar view; `scratch` holds resample_scratch() bytes.
+    void (*resample)(const uint8_t* source, size_t stride, int height, int width, const Taps& horizontal,
+                     const Taps& vertical, bool flip, uint8_t* scratch, const Planar& out);
+    void (*deinterleave)(const uint8_t* source, size_t stride, bool flip, const Planar& out);
+    void (*flip_horizontal)(const Planar& view);
+    void (*brightness)(const Planar& view, float factor);
+    void (*contrast)(const Planar& view, float factor);
+    void (*saturation)(const Planar& view, float factor);
+    void (*hue)(const Planar& view, float turns);
+    void (*grayscale)(const Planar& view);
+    void (*solarize)(const Planar& view, int threshold);
+    // Separable, reflecting at the borders; `weights` [kernel_size] sum to 1 << weight_bits; `scratch` holds
+    // blur_scratch() bytes.
+    void (*blur)(const Planar& view, const int16_t* weights, int kernel_size, uint8_t* scratch);
+    void (*pack_float32)(const Planar& view, const float* scale, const float* bias, bool channels_first, float* out);
+    void (*pack_float16)(const Planar& view, const float* scale, const float* bias, bool channels_first,
+                         uint16_t* out);
+    void (*pack_uint8)(const Planar& view, bool channels_first, uint8_t* out);
+};
+
+// The table for the best instruction set of this machine, or the one that select_kernels() named.
+const KernelTable& kernels();
+// Names a table ("v2", "v3", "v4", "baseline") for tests; false if this machine or build has none of that name.
+bool select_kernels(const char* isa);
+
+}  // namespace ffcv

@@ -1,0 +1,119 @@
+"""`ffcv info`: what a `.beton` file holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ffcv.errors import FormatError
+from ffcv.fields import NDArrayField, RGBImageField, TorchTensorField
+from ffcv.fields.base import Field
+from ffcv.fields.rgb_image import IMAGE_MODES
+from ffcv.format import VERSION, Section
+from ffcv.reader import Reader
+
+
+def info(file: Path, as_json: bool) -> None:
+    """Prints a summary of `file` to stdout."""
+    summary = summarise(Reader(file))
+    if as_json:
+        print(json.dumps(summary, indent=2))
+    else:
+        _print(summary)
+
+
+def summarise(reader: Reader) -> dict[str, Any]:
+    """The file's structure and its columns' statistics, as JSON values; reads the tables only."""
+    return {
+        "path": reader.path,
+        "version": VERSION,
+        "file_bytes": int(reader.data.size),
+        "page_size": reader.page_size,
+        "num_samples": reader.num_samples,
+        "fingerprint": reader.fingerprint,
+        "fields": {name: _summarise_field(reader, name, field) for name, field in reader.fields.items()},
+        "manifest": _manifest(reader),
+    }
+
+
+def _manifest(reader: Reader) -> dict[str, Any] | None:
+    content = reader.read_section(Section.MANIFEST)
+    if content is None:
+        return None
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(
+            f"{reader.path}: its manifest is not JSON; the file is damaged, restore it from a copy"
+        ) from error
+    return manifest if isinstance(manifest, dict) else {"manifest": manifest}
+
+
+def _summarise_field(reader: Reader, name: str, field: Field) -> dict[str, Any]:
+    summary: dict[str, Any] = {"type": type(field).__name__}
+    column = reader.metadata[name]
+    if isinstance(field, NDArrayField | TorchTensorField):
+        summary.update(dtype=str(field.dtype), shape=list(field.shape))
+    elif not reader.num_samples:
+        pass
+    elif isinstance(field, RGBImageField):
+        sizes = reader.sizes(column["data_ptr"])
+        summary.update(
+            jpeg_share=float(np.mean(column["mode"] == IMAGE_MODES["jpg"])),
+            height=_spread(column["height"]),
+            width=_spread(column["width"]),
+            bytes=_spread(sizes),
+            total_bytes=int(sizes.sum()),
+        )
+    elif column.dtype.names and "size" in column.dtype.names:
+        summary.update(bytes=_spread(column["size"]), total_bytes=int(column["size"].sum()))
+    elif column.dtype.kind == "i":
+        summary.update(min=int(column.min()), max=int(column.max()), distinct=len(np.unique(column)))
+    return summary
+
+
+def _spread(values: np.ndarray) -> dict[str, int]:
+    return {"min": int(values.min()), "median": int(np.median(values)), "max": int(values.max())}
+
+
+def _print(summary: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    console.print(
+        f"{summary['path']}: {summary['num_samples']:,} samples, {summary['file_bytes'] / 2**20:,.1f} MiB, "
+        f"pages of {summary['page_size'] / 2**20:g} MiB",
+        soft_wrap=True,
+        markup=False,
+    )
+    table = Table("field", "type", "contents")
+    for name, field in summary["fields"].items():
+        table.add_row(name, field["type"], _describe(field))
+    console.print(table)
+    manifest = summary["manifest"] or {}
+    if classes := manifest.get("classes"):
+        shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+        console.print(f"{len(classes):,} classes: {shown}", soft_wrap=True, markup=False)
+
+
+def _describe(field: dict[str, Any]) -> str:
+    if "shape" in field:
+        return f"{field['dtype']} {field['shape']}"
+    if "distinct" in field:
+        return f"{field['min']} to {field['max']}, {field['distinct']:,} distinct"
+    if "bytes" not in field:
+        return ""
+    lines = [f"bytes {_range(field['bytes'])}, {field['total_bytes'] / 2**20:,.1f} MiB in all"]
+    if "height" in field:
+        lines.insert(0, f"height {_range(field['height'])}, width {_range(field['width'])}")
+        lines.append(f"{field['jpeg_share']:.1%} JPEG")
+    return "\n".join(lines)
+
+
+def _range(spread: dict[str, int]) -> str:
+    if spread["min"] == spread["max"]:
+        return f"{spread['min']:,}"
+    return f"{spread['min']:,} to {spread['max']:,} (median {spread['median']:,})"

@@ -1,0 +1,33 @@
+"""`ffcv train`: arguments to a configuration, a run, and a table of what it learned."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+
+
+def train(ctx: typer.Context) -> None:
+    """Train an encoder without labels: --recipe NAME --data.train X.beton --logging.folder RUN (--help lists
+    all).
+    """
+    # Imported late: the other commands work without the [train] extra, and start faster.
+    try:
+        from ffcv.ssl import config, evaluate
+        from ffcv.ssl.train import fit
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"training needs {error.name}: install it with  pip install 'ffcv-ssl[train]'"
+        ) from None
+
+    settings = config.parse(ctx.args)
+    run = fit(settings)
+    console = Console()
+    console.print(
+        f"trained for {run.train_s / 60:.1f} minutes at {run.images_per_s:,.0f} images/s; "
+        f"wrote {run.checkpoint}"
+    )
+    if settings.data.label is None or len(evaluate.parts(settings)[1]) == 0:
+        console.print("no labels or no held-out images: nothing to evaluate")
+        return
+    scores = evaluate.compare(run.backbone, settings, run.device)
+    console.print(evaluate.table(scores, settings, run.images_per_s))

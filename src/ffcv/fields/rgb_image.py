@@ -1,0 +1,226 @@
+"""Images: 8-bit RGB, as raw pixels or as JPEG."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ffcv import _core
+from ffcv.fields.base import Field, Malloc, Sizes, first_index, pack_arguments
+from ffcv.transforms.crops import (
+    CenterCropRGBImageDecoder,
+    RandomResizedCropRGBImageDecoder,
+    SimpleRGBImageDecoder,
+)
+
+__all__ = [
+    "IMAGE_MODES",
+    "CenterCropRGBImageDecoder",
+    "EncodedImage",
+    "RGBImageField",
+    "RandomResizedCropRGBImageDecoder",
+    "SimpleRGBImageDecoder",
+    "WriteMode",
+]
+
+WriteMode = Literal["raw", "jpg", "smart", "proportion"]
+IMAGE_MODES = {"jpg": 0, "raw": 1}
+"""The metadata's `mode`."""
+
+MAX_SIDE = 65535
+"""The metadata has 16 bits for a side."""
+
+_IMAGE_METADATA = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """A JPEG to be stored as it is. Whoever makes one has checked that the whole of `data` decodes.
+
+    Attributes:
+        data: The JPEG file's bytes; 1 or 3 components.
+        height: Of the decoded image, in pixels.
+        width: Of the decoded image, in pixels.
+    """
+
+    data: bytes
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _check_size(self.height, self.width)
+        if self.data[:2] != b"\xff\xd8":
+            raise ValueError(f"EncodedImage holds JPEG bytes, but these begin with {self.data[:8]!r}")
+
+
+class RGBImageField(Field):
+    """Images, stored as raw pixels or JPEG.
+
+    Values are uint8 arrays [H, W, 3], PIL images of any mode but 'F' (see `to_rgb`), or an `EncodedImage`, which is stored
+    unchanged whatever the write mode, unless `max_resolution` asks for a smaller one.
+
+    Args:
+        write_mode: 'raw' stores pixels; 'jpg' compresses; 'smart' compresses images of more than `smart_threshold` bytes
+            of pixels; 'proportion' compresses a share of `compress_probability`. Which ones is drawn from a hash of the
+            pixels, so that the same image always gets the same answer.
+        max_resolution: Bound on the longer side in pixels; larger images are shrunk (area average), none enlarged.
+        smart_threshold: For 'smart', in bytes; None stores everything raw.
+        jpeg_quality: 1 to 100, as libjpeg counts it.
+        compress_probability: For 'proportion', 0 to 1.
+    """
+
+    def __init__(
+        self,
+        write_mode: WriteMode = "raw",
+        max_resolution: int | None = None,
+        smart_threshold: int | None = None,
+        jpeg_quality: int = 90,
+        compress_probability: float = 0.5,
+    ) -> None:
+        if write_mode not in get_args(WriteMode):
+            raise ValueError(
+                f"write_mode {write_mode!r} does not exist: choose one of {', '.join(get_args(WriteMode))}"
+            )
+        if max_resolution is not None and max_resolution < 1:
+            raise ValueError(f"max_resolution must be at least 1 pixel, got {max_resolution}")
+        if not 1 <= jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality lies between 1 and 100, got {jpeg_quality}")
+        if not 0 <= compress_probability <= 1:
+            raise ValueError(f"compress_probability lies between 0 and 1, got {compress_probability}")
+        self.write_mode = write_mode
+        self.max_resolution = max_resolution
+        self.smart_threshold = smart_threshold
+        self.jpeg_quality = int(jpeg_quality)
+        self.proportion = compress_probability
+
+    @property
+    def metadata_type(self) -> np.dtype:
+        return _IMAGE_METADATA
+
+    @staticmethod
+    def from_binary(binary: NDArray[np.uint8]) -> RGBImageField:
+        return RGBImageField()
+
+    def to_binary(self) -> Any:
+        return pack_arguments()
+
+    def get_decoder_class(self) -> type:
+        return SimpleRGBImageDecoder
+
+    def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
+        if isinstance(value, EncodedImage):
+            if self.max_resolution is None or max(value.height, value.width) <= self.max_resolution:
+                _store(destination, "jpg", (value.height, value.width), value.data, malloc)
+                return
+            value = _core.decode_jpeg(np.frombuffer(value.data, np.uint8))
+        pixels = np.ascontiguousarray(shrink(to_rgb(value), self.max_resolution))
+        if self._compresses(pixels):
+            _store(destination, "jpg", pixels.shape[:2], encode_jpeg(pixels, self.jpeg_quality), malloc)
+        else:
+            _store(destination, "raw", pixels.shape[:2], pixels, malloc)
+
+    def _compresses(self, pixels: NDArray[np.uint8]) -> bool:
+        if self.write_mode == "smart":
+            return self.smart_threshold is not None and pixels.nbytes > self.smart_threshold
+        if self.write_mode == "proportion":
+            draw = int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "little")
+            return draw < self.proportion * 2.0**64
+        return self.write_mode == "jpg"
+
+    def check_metadata(self, column: NDArray[Any], sizes: Sizes) -> None:
+        mode, height, width = column["mode"], column["height"], column["width"]
+        unknown = mode > 1
+        if unknown.any():
+            i = first_index(unknown)
+            raise ValueError(f"sample {i}: image mode {mode[i]}, but there are only 0 (JPEG) and 1 (raw)")
+        empty = (height == 0) | (width == 0)
+        if empty.any():
+            i = first_index(empty)
+            raise ValueError(f"sample {i}: an image of {height[i]} x {width[i]} pixels")
+        allocated = sizes(column["data_ptr"])
+        expected = height.astype(np.uint64) * width * np.uint64(3)
+        wrong = np.where(mode == IMAGE_MODES["raw"], allocated != expected, allocated == 0)
+        if wrong.any():
+            i = first_index(wrong)
+            raise ValueError(
+                f"sample {i}: an image of {height[i]} x {width[i]} pixels in mode {mode[i]} cannot have {allocated[i]} bytes"
+            )
+
+
+def to_rgb(image: Any) -> NDArray[np.uint8]:
+    """The pixels as uint8 [H, W, 3], by these rules.
+
+    Arrays must be uint8 [H, W, 3] already. Of PIL images: alpha is dropped (as torchvision's loader does), 16-bit grey
+    keeps its upper 8 bits, and every other mode (grey, palette, CMYK, YCbCr, ...) is converted by Pillow.
+
+    Raises:
+        TypeError: Neither an array nor a PIL image.
+        ValueError: An array of another shape or dtype, a floating-point PIL image, or a side over 65535 pixels.
+    """
+    if isinstance(image, Image.Image):
+        if image.mode == "F":
+            raise ValueError(
+                "an image of floating-point pixels has no stated range: convert it to uint8 RGB first"
+            )
+        if image.mode.startswith("I"):
+            # Pillow's own conversion would clip 16-bit values at 255.
+            grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+            image = np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+        else:
+            image = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"RGBImageField stores PIL images, uint8 arrays [H, W, 3] and EncodedImage, got {type(image).__name__}"
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"an image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}: convert it first"
+        )
+    _check_size(*image.shape[:2])
+    return image
+
+
+def shrink(pixels: NDArray[np.uint8], max_resolution: int | None) -> NDArray[np.uint8]:
+    """The image with its longer side at most `max_resolution` pixels; one that fits is returned as it is."""
+    height, width = pixels.shape[:2]
+    longer = max(height, width)
+    if max_resolution is None or longer <= max_resolution:
+        return pixels
+    # Rounded down as in the original, but in whole numbers, where the longer side cannot lose a pixel.
+    size = max(1, width * max_resolution // longer), max(1, height * max_resolution // longer)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """uint8 [H, W, 3] as a JPEG file, with Pillow's default chroma subsampling."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _store(
+    destination: NDArray[Any],
+    mode: str,
+    size: tuple[int, ...],
+    content: bytes | NDArray[np.uint8],
+    malloc: Malloc,
+) -> None:
+    flat = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else content.reshape(-1)
+    pointer, buffer = malloc(flat.size)
+    buffer[:] = flat
+    destination["mode"] = IMAGE_MODES[mode]
+    destination["height"], destination["width"] = size
+    destination["data_ptr"] = pointer
+
+
+def _check_size(height: int, width: int) -> None:
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ValueError(
+            f"an image of {height} x {width} pixels cannot be stored: sides go from 1 to {MAX_SIDE}; resize it first"
+        )

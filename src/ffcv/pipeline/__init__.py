@@ -1,0 +1,5 @@
+"""From the pipelines that users write to what runs for every batch."""
+
+from ffcv.pipeline.spec import PipelineSpec
+
+__all__ = ["PipelineSpec"]

@@ -1,0 +1,16 @@
+"""FFCV's way to name a pipeline's source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class PipelineSpec:
+    """A pipeline over the field `source`: its decoder (None: the field's default) and what follows."""
+
+    source: str
+    decoder: Any = None
+    transforms: Sequence[Any] = field(default_factory=list)

@@ -1,0 +1,128 @@
+"""What a transform is: parameters, how they are drawn, and what they do to pixels.
+
+Three kinds, by what they work on:
+
+- `ImageDecoder` turns an encoded image into a view of a fixed size: it draws the crop box.
+- `ImageTransform` changes the pixels of a view: it draws parameters and lowers them to the core's operations.
+- `BatchTransform` works on a finished batch (array or tensor); where it can, it is folded into the core's last step
+  (`fold`), which writes the batch in its final dtype and layout.
+
+Everything is vectorised over the batch: the code below runs once a batch, the pixels are the core's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ffcv._core import OpCode
+
+
+class Op(NamedTuple):
+    """One operation of the core with its parameters: float32 [B, columns], see csrc/program.h."""
+
+    code: OpCode
+    parameters: np.ndarray
+
+
+def op(code: OpCode, *columns: np.ndarray | float) -> Op:
+    """Builds an `Op` from one array [B] (or one number for all) a column."""
+    return Op(code, np.stack(np.broadcast_arrays(*columns), axis=1).astype(np.float32, order="C"))
+
+
+class RandomTransform(ABC):
+    """Something whose parameters are drawn for each sample.
+
+    Attributes:
+        draws: Uniforms that one sample's parameters take; fixed, so that streams never shift.
+        family: Names the random stream that operations with the same explicit seed share.
+        seed: None for a stream of its own; a number to share parameters with every operation of the family that has
+            the same number (an image pipeline and its label twin, or two views).
+    """
+
+    draws: ClassVar[int] = 0
+    family: ClassVar[str] = ""
+    seed: int | None
+
+    @abstractmethod
+    def sample(self, u: np.ndarray, sizes: np.ndarray) -> Any:
+        """Draws the parameters of a batch.
+
+        Args:
+            u: float64 [B, draws], uniforms in [0, 1).
+            sizes: int64 [B, 2], heights and widths in pixels of what the transform is given.
+
+        Returns:
+            A NamedTuple of arrays [B]: what is done to each sample; also its label.
+        """
+
+
+class ImageDecoder(RandomTransform):
+    """Decodes an image to a view of a fixed size. Its parameters begin with the crop box in source pixels.
+
+    Attributes:
+        output_size: (height, width) of the view in pixels. May be changed between epochs (progressive resolution).
+    """
+
+    output_size: tuple[int, int]
+
+    def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
+        """Called once with the sizes of all images of the field, int [N] each; may refuse or remember them."""
+
+    @staticmethod
+    def boxes(params: Any) -> np.ndarray:
+        """int32 [B, 4]: top, left, height, width of the crops."""
+        return np.stack([params.top, params.left, params.height, params.width], axis=1).astype(np.int32)
+
+
+class ImageTransform(RandomTransform):
+    """Changes the pixels of a uint8 RGB view."""
+
+    @abstractmethod
+    def lower(self, params: Any) -> list[Op]:
+        """The core's operations that apply `params` (as `sample` returned them)."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """How the core writes a view into the batch: value = (pixel - mean) / std, cast to `dtype`.
+
+    Attributes:
+        dtype: uint8, float16 or float32.
+        mean: On the 0..255 scale, one for each of R, G, B; only for float dtypes.
+        std: Likewise.
+        channels_first: Memory is [B, 3, H, W] instead of [B, H, W, 3].
+        is_tensor: Handed out as a torch tensor instead of a numpy array.
+        is_torch_image: Shown as [B, 3, H, W] whatever the memory layout.
+    """
+
+    dtype: np.dtype = np.dtype(np.uint8)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channels_first: bool = False
+    is_tensor: bool = False
+    is_torch_image: bool = False
+
+    def with_(self, **changes: Any) -> Output:
+        return replace(self, **changes)
+
+    @property
+    def scale_and_bias(self) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [3] each: value = float32(pixel) * scale + bias, each step rounded to float32."""
+        mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
+        return (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+class BatchTransform(ABC):
+    """Works on a whole batch after rendering."""
+
+    @abstractmethod
+    def __call__(self, batch: Any) -> Any:
+        """Transforms a batch: a numpy array or a torch tensor, samples along the first axis."""
+
+    def fold(self, output: Output) -> Output | None:
+        """`output` with this transform done by the core's last step, or None if it has to run by itself."""
+        return None

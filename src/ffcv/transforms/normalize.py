@@ -1,0 +1,56 @@
+"""Normalisation to float."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ffcv.transforms.base import BatchTransform, Output
+
+_TORCH_DTYPES = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32}
+
+
+class NormalizeImage(BatchTransform):
+    """(pixel - mean) / std, computed in float32 as pixel * (1 / std) + (-mean / std).
+
+    Args:
+        mean: One number for each of R, G and B, on the 0..255 scale.
+        std: Likewise, > 0.
+        type: numpy dtype of the result: float16 or float32.
+
+    Takes arrays or tensors uint8 [B, H, W, 3] before `ToTorchImage`, or tensors [B, 3, H, W] after it, on any device.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], type: Any) -> None:
+        for name, value in (("mean", mean), ("std", std)):
+            if len(value) != 3 or not np.isfinite(np.asarray(value, np.float64)).all():
+                raise ValueError(f"{name} must be three finite numbers (R, G, B), got {value!r}")
+        if min(std) <= 0:
+            raise ValueError(f"std must be above 0, got {std!r}")
+        if np.dtype(type) not in _TORCH_DTYPES:
+            raise ValueError(f"type must be np.float16 or np.float32, got {type!r}")
+        self.output = Output(np.dtype(type), _triple(mean), _triple(std))
+
+    def __repr__(self) -> str:
+        return f"NormalizeImage({self.output.mean}, {self.output.std}, {self.output.dtype})"
+
+    def fold(self, output: Output) -> Output | None:
+        if output.dtype != np.uint8:
+            return None
+        return output.with_(dtype=self.output.dtype, mean=self.output.mean, std=self.output.std)
+
+    def __call__(self, batch: Any) -> Any:
+        scale, bias = self.output.scale_and_bias
+        if isinstance(batch, np.ndarray):
+            return (batch.astype(np.float32) * scale + bias).astype(self.output.dtype)
+        shape = (3,) if batch.shape[-1] == 3 and batch.shape[1] != 3 else (3, 1, 1)
+        factor = torch.from_numpy(scale).to(batch.device).view(shape)
+        offset = torch.from_numpy(bias).to(batch.device).view(shape)
+        return (batch.float() * factor + offset).to(_TORCH_DTYPES[self.output.dtype])
+
+
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,96 @@
+"""Arrays to tensors: type, layout, device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ffcv.transforms.base import BatchTransform, Output
+
+
+class ToTensor(BatchTransform):
+    """numpy array -> torch tensor that shares its memory."""
+
+    def fold(self, output: Output) -> Output | None:
+        return output.with_(is_tensor=True)
+
+    def __call__(self, batch: Any) -> torch.Tensor:
+        return batch if isinstance(batch, torch.Tensor) else torch.from_numpy(batch)
+
+    def __repr__(self) -> str:
+        return "ToTensor()"
+
+
+class ToTorchImage(BatchTransform):
+    """[B, H, W, 3] -> [B, 3, H, W].
+
+    Args:
+        channels_last: Keep the memory as [B, H, W, 3] (torch.channels_last) and only change the view.
+        convert_back_int16: Accepted for the original's sake; float16 needs no disguise here.
+    """
+
+    def __init__(self, channels_last: bool = True, convert_back_int16: bool = True) -> None:
+        self.channels_last = channels_last
+        self.convert_back_int16 = convert_back_int16
+
+    def fold(self, output: Output) -> Output | None:
+        if not output.is_tensor or output.is_torch_image:
+            return None
+        return output.with_(channels_first=not self.channels_last, is_torch_image=True)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or batch.shape[-1] != 3:
+            raise ValueError(
+                f"ToTorchImage takes a tensor [B, H, W, 3], got {type(batch).__name__} "
+                f"{list(getattr(batch, 'shape', []))}; put ToTensor() before it, and it only once"
+            )
+        image = batch.permute(0, 3, 1, 2)
+        return image if self.channels_last else image.contiguous()
+
+    def __repr__(self) -> str:
+        return f"ToTorchImage(channels_last={self.channels_last})"
+
+
+class ToDevice(BatchTransform):
+    """Moves tensors to `device`; copies from pinned memory overlap with computing when `non_blocking`."""
+
+    def __init__(self, device: torch.device | str | int, non_blocking: bool = True) -> None:
+        self.device = torch.device(device)
+        self.non_blocking = non_blocking
+
+    def fold(self, output: Output) -> Output | None:
+        return output if self.device.type == "cpu" and output.is_tensor else None
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        return batch.to(self.device, non_blocking=self.non_blocking)
+
+    def __repr__(self) -> str:
+        return f"ToDevice({self.device})"
+
+
+class Convert(BatchTransform):
+    """Changes the dtype of the values: a torch dtype for tensors, a numpy dtype for arrays."""
+
+    def __init__(self, target_dtype: Any) -> None:
+        self.target_dtype = target_dtype
+
+    def __call__(self, batch: Any) -> Any:
+        return batch.astype(self.target_dtype) if isinstance(batch, np.ndarray) else batch.to(self.target_dtype)
+
+    def __repr__(self) -> str:
+        return f"Convert({self.target_dtype})"
+
+
+class View(BatchTransform):
+    """Reads the same bytes as another dtype."""
+
+    def __init__(self, target_dtype: Any) -> None:
+        self.target_dtype = target_dtype
+
+    def __call__(self, batch: Any) -> Any:
+        return batch.view(self.target_dtype)
+
+    def __repr__(self) -> str:
+        return f"View({self.target_dtype})"

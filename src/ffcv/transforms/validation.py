@@ -1,0 +1,38 @@
+"""Checks of transforms' arguments: each error names the argument, what it got, and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+
+def check_probability(name: str, value: float) -> None:
+    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be a probability in [0, 1], got {value!r}")
+
+
+def check_size(name: str, value: object) -> tuple[int, int]:
+    """(height, width) from one positive int or a pair of them."""
+    pair = (value, value) if isinstance(value, int) else value
+    if not isinstance(pair, Sequence) or len(pair) != 2 or any(int(side) != side or side < 1 for side in pair):
+        raise ValueError(f"{name} must be a positive number of pixels or a pair (height, width), got {value!r}")
+    return int(pair[0]), int(pair[1])
+
+
+def check_range(name: str, value: object, low: float, high: float, *, low_open: bool = False) -> tuple[float, float]:
+    """An ordered pair (min, max) of finite numbers within low..high (`low_open`: above low)."""
+    allowed = f"{'(' if low_open else '['}{low:g}, {high:g}]"
+    ok = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, Real) for v in value)
+    if ok:
+        first, last = float(value[0]), float(value[1])  # type: ignore[index]
+        ok = math.isfinite(first) and math.isfinite(last) and low <= first <= last <= high
+        ok = ok and (first > low or not low_open)
+        if ok:
+            return first, last
+    raise ValueError(f"{name} must be a pair (min, max) with min <= max within {allowed}, got {value!r}")
+
+
+def check_seed(name: str, value: int | None) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ValueError(f"{name} must be an int or None, got {value!r}")
