@@ -17,20 +17,20 @@ uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
 }
 
 // Rounds `exact` weights (which sum to 1) to fixed point such that they still sum to 1: flat areas keep their value.
-void quantise(const double* exact, int count, int16_t* weights) {
+void quantise(const double* exact, int count, int32_t* weights) {
     int sum = 0, largest = 0;
     for (int k = 0; k < count; ++k) {
-        weights[k] = static_cast<int16_t>(std::lround(exact[k] * (1 << weight_bits)));
+        weights[k] = static_cast<int32_t>(std::lround(exact[k] * (1 << weight_bits)));
         sum += weights[k];
         if (weights[k] > weights[largest]) largest = k;
     }
-    weights[largest] = static_cast<int16_t>(weights[largest] + (1 << weight_bits) - sum);
+    weights[largest] += (1 << weight_bits) - sum;
 }
 
 // The antialiased triangle filter of Pillow's BILINEAR: its support grows with the scale when shrinking.
 struct TapTable {
     std::vector<int32_t> first;
-    std::vector<int16_t> weights;
+    std::vector<int32_t> weights;
     int taps = 0;
 
     Taps make(int in_size, int out_size) {
@@ -49,7 +49,8 @@ struct TapTable {
             for (int k = 0; k < taps; ++k) {
                 const int position = start + k;
                 const double distance = std::abs(position - centre + 0.5) / support;
-                exact_[static_cast<size_t>(k)] = position >= begin && position < end ? std::max(0.0, 1.0 - distance) : 0.0;
+                exact_[static_cast<size_t>(k)] =
+                    position >= begin && position < end ? std::max(0.0, 1.0 - distance) : 0.0;
                 sum += exact_[static_cast<size_t>(k)];
             }
             for (double& weight : exact_) weight /= sum;
@@ -121,7 +122,7 @@ struct Renderer::Worker {
     JpegDecoder decoder;
     TapTable horizontal, vertical;
     std::vector<uint8_t> decoded, view, scratch;
-    std::vector<int16_t> blur_weights;
+    std::vector<int32_t> blur_weights;
     std::vector<double> blur_exact;
 
     Pixels decode(const ImageBatch& images, size_t sample, const Region& wanted);

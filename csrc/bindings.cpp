@@ -83,13 +83,16 @@ public:
         }
         for (const auto& [code, parameters] : ops) add(code, parameters);
         const size_t h = static_cast<size_t>(height), w = static_cast<size_t>(width);
-        const std::array<size_t, 4> expected = channels_first ? std::array{batch_, size_t{3}, h, w}
-                                                              : std::array{batch_, h, w, size_t{3}};
+        const std::array<size_t, 4> expected =
+            channels_first ? std::array{batch_, size_t{3}, h, w} : std::array{batch_, h, w, size_t{3}};
         bool fits = out.ndim() == 4;
         for (size_t axis = 0; fits && axis < 4; ++axis) fits = out.shape(axis) == expected[axis];
         if (!fits) throw nb::value_error("out does not have the view's shape");
-        program_.output = {static_cast<uint8_t*>(out.data()), dtype_of(out), channels_first,
-                           {scale[0], scale[1], scale[2]}, {bias[0], bias[1], bias[2]}};
+        program_.output = {static_cast<uint8_t*>(out.data()),
+                           dtype_of(out),
+                           channels_first,
+                           {scale[0], scale[1], scale[2]},
+                           {bias[0], bias[1], bias[2]}};
     }
 
     const ViewProgram& program() const { return program_; }
@@ -165,8 +168,9 @@ NB_MODULE(_core, m) {
     m.def("decode_jpeg", &decode_jpeg, "data"_a,
           "uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged.");
     m.def("isa", [] { return kernels().isa; }, "The instruction set of the kernels in use.");
-    m.def("select_isa", [](const std::string& isa) { return select_kernels(isa.c_str()); }, "isa"_a,
-          "Uses the kernels built for `isa`; False if this machine or build has none (for tests).");
+    m.def(
+        "select_isa", [](const std::string& isa) { return select_kernels(isa.c_str()); }, "isa"_a,
+        "Uses the kernels built for `isa`; False if this machine or build has none (for tests).");
 
     nb::enum_<OpCode>(m, "OpCode", "What the core can do to a view; csrc/program.h gives the parameters.")
         .value("flip_horizontal", OpCode::flip_horizontal)

@@ -1,8 +1,8 @@
 #include "jpeg.h"
 
+#include <jpeglib.h>
 #include <csetjmp>
 #include <cstdio>
-#include <jpeglib.h>
 
 #include <algorithm>
 
@@ -110,8 +110,10 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, const Region& wanted,
         jpeg_read_scanlines(&info, &row, 1);
     }
     // A whole image ends with its end marker; what a partial decode has not read, it has not used.
-    if (end == info.output_height) jpeg_finish_decompress(&info);
-    else jpeg_abort_decompress(&info);
+    if (end == info.output_height)
+        jpeg_finish_decompress(&info);
+    else
+        jpeg_abort_decompress(&info);
     return {pixels, stride, {wanted.top, static_cast<int>(left), wanted.height, static_cast<int>(columns)}};
 }
 

@@ -1,12 +1,17 @@
 // Separable convolution: rows into int16 with seven fractional bits, then columns back into bytes.
 #include "kernels/kernels.h"
+#include "kernels/simd.h"
 
 namespace ffcv {
 namespace FFCV_ISA {
 namespace {
 
-constexpr size_t block = 64;
+constexpr int parts = 4;
+constexpr size_t block = parts * lanes;  // pixels that are summed at a time, in registers
 constexpr int fraction_bits = 7;
+using Sums = Vector<int32_t, lanes>;
+using Bytes = Vector<uint8_t, lanes>;
+using Words = Vector<int16_t, lanes>;
 
 // Mirrors an index into 0..size-1 without repeating the border (numpy's and torch's 'reflect'), however far out.
 int reflect(int index, int size) {
@@ -17,35 +22,38 @@ int reflect(int index, int size) {
     return index < size ? index : period - index;
 }
 
-void blur_row(const uint8_t* padded, const int16_t* weights, int kernel_size, size_t width, int16_t* out) {
+void blur_row(const uint8_t* padded, const int32_t* weights, int kernel_size, size_t width, int16_t* out) {
+    constexpr int shift = weight_bits - fraction_bits;
     for (size_t x = 0; x < width; x += block) {
-        int32_t sum[block];
-        for (size_t j = 0; j < block; ++j) sum[j] = 1 << (weight_bits - fraction_bits - 1);
+        Sums sums[parts];
+        for (Sums& sum : sums) sum = Sums{} + (1 << (shift - 1));
         for (int k = 0; k < kernel_size; ++k) {
             const int32_t weight = weights[k];
-            const uint8_t* in = padded + x + k;
-            for (size_t j = 0; j < block; ++j) sum[j] += weight * in[j];
+            for (int part = 0; part < parts; ++part)
+                sums[part] += widen<lanes>(load<Bytes>(padded + x + k + part * lanes)) * weight;
         }
-        for (size_t j = 0; j < block; ++j) out[x + j] = static_cast<int16_t>(sum[j] >> (weight_bits - fraction_bits));
+        for (int part = 0; part < parts; ++part)
+            store(out + x + part * lanes, __builtin_convertvector(sums[part] >> shift, Words));
     }
 }
 
-void blur_column_block(const int16_t* rows, size_t row_pixels, int y, int height, const int16_t* weights,
+void blur_column_block(const int16_t* rows, size_t row_pixels, int y, int height, const int32_t* weights,
                        int kernel_size, uint8_t* out) {
     constexpr int shift = weight_bits + fraction_bits;
-    int32_t sum[block];
-    for (size_t j = 0; j < block; ++j) sum[j] = 1 << (shift - 1);
+    Sums sums[parts];
+    for (Sums& sum : sums) sum = Sums{} + (1 << (shift - 1));
     for (int k = 0; k < kernel_size; ++k) {
         const int32_t weight = weights[k];
         const int16_t* in = rows + static_cast<size_t>(reflect(y + k - kernel_size / 2, height)) * row_pixels;
-        for (size_t j = 0; j < block; ++j) sum[j] += weight * in[j];
+        for (int part = 0; part < parts; ++part)
+            sums[part] += __builtin_convertvector(load<Words>(in + part * lanes), Sums) * weight;
     }
-    for (size_t j = 0; j < block; ++j) out[j] = static_cast<uint8_t>(sum[j] >> shift);
+    for (int part = 0; part < parts; ++part) store(out + part * lanes, narrow<lanes>(sums[part] >> shift));
 }
 
 }  // namespace
 
-void blur(const Planar& view, const int16_t* weights, int kernel_size, uint8_t* scratch) {
+void blur(const Planar& view, const int32_t* weights, int kernel_size, uint8_t* scratch) {
     const int height = view.height, width = view.width, radius = kernel_size / 2;
     const size_t row_pixels = round_up(static_cast<size_t>(width), block);
     uint8_t* const padded = scratch;

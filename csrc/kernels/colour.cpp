@@ -34,7 +34,7 @@ Rgb turn_hue(Rgb in, uint8_t shift) {
     const float rc = static_cast<float>(high - r) / divisor;
     const float gc = static_cast<float>(high - g) / divisor;
     const float bc = static_cast<float>(high - b) / divisor;
-    const float sector = r == high ? bc - gc
+    const float sector = r == high   ? bc - gc
                          : g == high ? static_cast<float>(2.0 + static_cast<double>(rc) - static_cast<double>(bc))
                                      : static_cast<float>(4.0 + static_cast<double>(gc) - static_cast<double>(rc));
     double wrapped = static_cast<double>(sector) / 6.0 + 1.0;
@@ -64,7 +64,8 @@ Rgb turn_hue(Rgb in, uint8_t shift) {
 
 void brightness(const Planar& view, float factor) {
     const size_t n = 3 * view.plane_size();
-    for (size_t i = 0; i < n; ++i) view.data[i] = blend(0, view.data[i], factor);
+    uint8_t* const values = view.data;  // a local: bytes may alias anything, `view` included
+    for (size_t i = 0; i < n; ++i) values[i] = blend(0, values[i], factor);
 }
 
 void contrast(const Planar& view, float factor) {
@@ -78,7 +79,8 @@ void contrast(const Planar& view, float factor) {
         sum += partial;
     }
     const int mean = static_cast<int>(static_cast<double>(sum) / static_cast<double>(n) + 0.5);
-    for (size_t i = 0; i < 3 * n; ++i) view.data[i] = blend(mean, view.data[i], factor);
+    uint8_t* const values = view.data;
+    for (size_t i = 0; i < 3 * n; ++i) values[i] = blend(mean, values[i], factor);
 }
 
 void saturation(const Planar& view, float factor) {
@@ -113,9 +115,10 @@ void grayscale(const Planar& view) {
 
 void solarize(const Planar& view, int threshold) {
     const size_t n = 3 * view.plane_size();
+    uint8_t* const values = view.data;
     for (size_t i = 0; i < n; ++i) {
-        const uint8_t value = view.data[i];
-        view.data[i] = value >= threshold ? static_cast<uint8_t>(255 - value) : value;
+        const uint8_t value = values[i];
+        values[i] = value >= threshold ? static_cast<uint8_t>(255 - value) : value;
     }
 }
 

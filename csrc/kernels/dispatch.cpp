@@ -7,11 +7,19 @@
 namespace ffcv {
 
 #if defined(__x86_64__)
-namespace v2 { extern const KernelTable table; }
-namespace v3 { extern const KernelTable table; }
-namespace v4 { extern const KernelTable table; }
+namespace v2 {
+extern const KernelTable table;
+}
+namespace v3 {
+extern const KernelTable table;
+}
+namespace v4 {
+extern const KernelTable table;
+}
 #else
-namespace baseline { extern const KernelTable table; }
+namespace baseline {
+extern const KernelTable table;
+}
 #endif
 
 namespace {

@@ -19,17 +19,18 @@ struct Planar {
 // weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input.
 struct Taps {
     const int32_t* first;
-    const int16_t* weights;
+    const int32_t* weights;
     int taps;
 };
 inline constexpr int weight_bits = 14;
 
 inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// One padded source row, then `height` rows of four-byte pixels padded to 64 bytes, then one such row.
+// A padded source row of bytes, the same row widened, a row of sums, `height` rows of four-byte pixels, one more.
 inline size_t resample_scratch(int height, int width, int out_width) {
+    const size_t padded_width = round_up(static_cast<size_t>(width) + 2, 4);
     const size_t row = round_up(static_cast<size_t>(out_width) * 4, 64);
-    return round_up(static_cast<size_t>(width) * 3 + 4, 64) + row * (static_cast<size_t>(height) + 1);
+    return round_up(3 * padded_width + 4, 64) + 16 * padded_width + 4 * row + row * (static_cast<size_t>(height) + 1);
 }
 
 // One padded row of bytes, then a plane of int16 rows padded to 64 pixels.
@@ -53,10 +54,9 @@ struct KernelTable {
     void (*solarize)(const Planar& view, int threshold);
     // Separable, reflecting at the borders; `weights` [kernel_size] sum to 1 << weight_bits; `scratch` holds
     // blur_scratch() bytes.
-    void (*blur)(const Planar& view, const int16_t* weights, int kernel_size, uint8_t* scratch);
+    void (*blur)(const Planar& view, const int32_t* weights, int kernel_size, uint8_t* scratch);
     void (*pack_float32)(const Planar& view, const float* scale, const float* bias, bool channels_first, float* out);
-    void (*pack_float16)(const Planar& view, const float* scale, const float* bias, bool channels_first,
-                         uint16_t* out);
+    void (*pack_float16)(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out);
     void (*pack_uint8)(const Planar& view, bool channels_first, uint8_t* out);
 };
 

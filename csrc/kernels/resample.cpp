@@ -1,62 +1,71 @@
 // Separable resampling in fixed point, horizontally and then vertically with eight bits between, as Pillow does.
 #include "kernels/kernels.h"
+#include "kernels/simd.h"
 
 namespace ffcv {
 namespace FFCV_ISA {
 namespace {
 
-using Int4 = int32_t __attribute__((vector_size(16)));
-using Byte4 = uint8_t __attribute__((vector_size(4)));
 constexpr int32_t half = 1 << (weight_bits - 1);
+using Sums = Vector<int32_t, lanes>;
+using Bytes = Vector<uint8_t, lanes>;
+using PixelSum = Vector<int32_t, 4>;
 
-uint8_t clamp_byte(int32_t value) {
-    value = value < 0 ? 0 : value;
-    return static_cast<uint8_t>(value > 255 ? 255 : value);
-}
+// The weights are not negative and sum to one, so sums never leave 0..255.
 
-// One row of interleaved RGB -> one row of four-byte pixels; `row` may be read one byte beyond its last pixel.
-void horizontal_pass(const uint8_t* row, const Taps& taps, int out_width, bool flip, uint8_t* out) {
-    for (int x = 0; x < out_width; ++x) {
-        const uint8_t* pixel = row + static_cast<size_t>(taps.first[x]) * 3;
-        const int16_t* weights = taps.weights + static_cast<size_t>(x) * static_cast<size_t>(taps.taps);
-        Int4 sum = {half, half, half, half};
-        for (int k = 0; k < taps.taps; ++k, pixel += 3) {
-            Byte4 bytes;
-            __builtin_memcpy(&bytes, pixel, 4);
-            sum += __builtin_convertvector(bytes, Int4) * int32_t{weights[k]};
-        }
-        sum >>= weight_bits;
-        uint8_t* const target = out + static_cast<size_t>(flip ? out_width - 1 - x : x) * 4;
-        for (int channel = 0; channel < 3; ++channel) target[channel] = clamp_byte(sum[channel]);
+// A row of interleaved RGB -> four 32-bit numbers a pixel; reads and writes up to three pixels beyond the row's end.
+void widen_row(const uint8_t* row, int width, int32_t* out) {
+    for (int x = 0; x < width; x += 4, row += 12, out += 16) {
+        const Vector<uint8_t, 16> rgb = load<Vector<uint8_t, 16>>(row);
+        const Vector<uint8_t, 16> rgbx =
+            __builtin_shufflevector(rgb, rgb, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11);
+        store(out, widen<16>(rgbx));
     }
 }
 
-void vertical_pass(const uint8_t* rows, size_t row_bytes, const int16_t* weights, int taps, uint8_t* out) {
-    constexpr size_t block = 64;
-    for (size_t x = 0; x < row_bytes; x += block) {
-        int32_t sum[block];
-        for (size_t j = 0; j < block; ++j) sum[j] = half;
-        for (int k = 0; k < taps; ++k) {
-            const uint8_t* in = rows + static_cast<size_t>(k) * row_bytes + x;
+// One widened row -> one row of four-byte pixels.
+void horizontal_pass(const int32_t* row, const Taps& taps, int out_width, bool flip, int32_t* sums, uint8_t* out) {
+    const int32_t* weights = taps.weights;
+    int32_t* target = flip ? sums + 4 * (out_width - 1) : sums;
+    const ptrdiff_t step = flip ? -4 : 4;
+    for (int x = 0; x < out_width; ++x, weights += taps.taps, target += step) {
+        const int32_t* pixel = row + static_cast<size_t>(taps.first[x]) * 4;
+        PixelSum sum = {half, half, half, half};
+        for (int k = 0; k < taps.taps; ++k, pixel += 4) sum += load<PixelSum>(pixel) * weights[k];
+        store(target, sum);
+    }
+    for (int i = 0; i < 4 * out_width; ++i) out[i] = static_cast<uint8_t>(sums[i] >> weight_bits);
+}
+
+void vertical_pass(const uint8_t* rows, size_t row_bytes, const int32_t* weights, int taps, uint8_t* out) {
+    for (size_t x = 0; x < row_bytes; x += 4 * lanes) {
+        Sums sums[4];
+        for (Sums& sum : sums) sum = Sums{} + half;
+        const uint8_t* in = rows + x;
+        for (int k = 0; k < taps; ++k, in += row_bytes) {
             const int32_t weight = weights[k];
-            for (size_t j = 0; j < block; ++j) sum[j] += weight * in[j];
+            for (int part = 0; part < 4; ++part) sums[part] += widen<lanes>(load<Bytes>(in + part * lanes)) * weight;
         }
-        for (size_t j = 0; j < block; ++j) out[x + j] = clamp_byte(sum[j] >> weight_bits);
+        for (int part = 0; part < 4; ++part) store(out + x + part * lanes, narrow<lanes>(sums[part] >> weight_bits));
     }
 }
 
 }  // namespace
 
-void resample(const uint8_t* source, size_t stride, int height, int width, const Taps& horizontal,
-              const Taps& vertical, bool flip, uint8_t* scratch, const Planar& out) {
+void resample(const uint8_t* source, size_t stride, int height, int width, const Taps& horizontal, const Taps& vertical,
+              bool flip, uint8_t* scratch, const Planar& out) {
     const size_t row_bytes = round_up(static_cast<size_t>(out.width) * 4, 64);
+    const size_t padded_width = round_up(static_cast<size_t>(width) + 2, 4);
     uint8_t* const padded_row = scratch;
-    uint8_t* const rows = scratch + round_up(static_cast<size_t>(width) * 3 + 4, 64);
+    int32_t* const wide_row = reinterpret_cast<int32_t*>(padded_row + round_up(3 * padded_width + 4, 64));
+    int32_t* const sums = wide_row + 4 * padded_width;
+    uint8_t* const rows = reinterpret_cast<uint8_t*>(sums) + 4 * row_bytes;
     uint8_t* const blended_row = rows + row_bytes * static_cast<size_t>(height);
 
     for (int y = 0; y < height; ++y) {
         __builtin_memcpy(padded_row, source + static_cast<size_t>(y) * stride, static_cast<size_t>(width) * 3);
-        horizontal_pass(padded_row, horizontal, out.width, flip, rows + static_cast<size_t>(y) * row_bytes);
+        widen_row(padded_row, width, wide_row);
+        horizontal_pass(wide_row, horizontal, out.width, flip, sums, rows + static_cast<size_t>(y) * row_bytes);
     }
     for (int y = 0; y < out.height; ++y) {
         vertical_pass(rows + static_cast<size_t>(vertical.first[y]) * row_bytes, row_bytes,

@@ -16,7 +16,7 @@ void saturation(const Planar&, float);
 void hue(const Planar&, float);
 void grayscale(const Planar&);
 void solarize(const Planar&, int);
-void blur(const Planar&, const int16_t*, int, uint8_t*);
+void blur(const Planar&, const int32_t*, int, uint8_t*);
 void pack_float32(const Planar&, const float*, const float*, bool, float*);
 void pack_float16(const Planar&, const float*, const float*, bool, uint16_t*);
 void pack_uint8(const Planar&, bool, uint8_t*);
