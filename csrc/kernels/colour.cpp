@@ -1,6 +1,7 @@
 // Point operations with Pillow's arithmetic: blends truncate and clamp after each step, luma is ITU-R 601 in 16-bit
 // fixed point, and hue turns in eight-bit HSV. Same roundings, so the same pixels as torchvision on PIL images.
 #include "kernels/kernels.h"
+#include "kernels/simd.h"
 
 namespace ffcv {
 namespace FFCV_ISA {
@@ -18,46 +19,41 @@ uint8_t blend(int base, int value, float factor) {
     return static_cast<uint8_t>(static_cast<int>(mixed));
 }
 
-uint8_t round_to_byte(double value) { return static_cast<uint8_t>(static_cast<int>(value + 0.5)); }
+using Ints = Vector<int32_t, lanes>;
+using Floats = Vector<float, lanes>;
+using Bytes = Vector<uint8_t, lanes>;
 
-struct Rgb {
-    uint8_t r, g, b;
-};
+Floats to_float(Ints values) { return __builtin_convertvector(values, Floats); }
+Ints truncate(Floats values) { return __builtin_convertvector(values, Ints); }
+Ints larger(Ints a, Ints b) { return a > b ? a : b; }
+Ints smaller(Ints a, Ints b) { return a < b ? a : b; }
 
-// Hue turned by `shift` 256ths. The mixture of float and double below is Pillow's, and decides roundings.
-Rgb turn_hue(Rgb in, uint8_t shift) {
-    const int r = in.r, g = in.g, b = in.b;
-    const int high = r > g ? (r > b ? r : b) : (g > b ? g : b);
-    const int low = r < g ? (r < b ? r : b) : (g < b ? g : b);
-    const int range = high - low;
-    const float divisor = static_cast<float>(range == 0 ? 1 : range);
-    const float rc = static_cast<float>(high - r) / divisor;
-    const float gc = static_cast<float>(high - g) / divisor;
-    const float bc = static_cast<float>(high - b) / divisor;
-    const float sector = r == high   ? bc - gc
-                         : g == high ? static_cast<float>(2.0 + static_cast<double>(rc) - static_cast<double>(bc))
-                                     : static_cast<float>(4.0 + static_cast<double>(gc) - static_cast<double>(rc));
-    double wrapped = static_cast<double>(sector) / 6.0 + 1.0;
-    wrapped = wrapped >= 1.0 ? wrapped - 1.0 : wrapped;
-    const int hue_in = range == 0 ? 0 : static_cast<int>(static_cast<double>(static_cast<float>(wrapped)) * 255.0);
-    const float saturation = static_cast<float>(range) / static_cast<float>(high == 0 ? 1 : high);
-    const int s = static_cast<int>(static_cast<double>(saturation) * 255.0);
+// Hue turned by `shift` 256ths, as Pillow's conversions to eight-bit HSV and back do it. Pillow mixes float and double;
+// the float operations below give its result for every colour (the tests try all 2^24). In place.
+void turn_hue(Ints& r, Ints& g, Ints& b, int32_t shift) {
+    const Ints high = larger(r, larger(g, b)), low = smaller(r, smaller(g, b));
+    const Ints range = high - low;
+    const Floats x = to_float(high + low - (r + g + b) + high) / to_float(larger(range, Ints{} + 1));  // high - middle
+    const Floats red = g >= b ? 1.0f - x : x - 1.0f;
+    const Floats green = r >= b ? 1.0f + x : 3.0f - x;
+    const Floats blue = r >= g ? 5.0f - x : 3.0f + x;
+    const Floats sixths = r == high ? red : (g == high ? green : blue);
+    const Floats turn = sixths / 6.0f + (sixths < 0.0f ? Floats{} + 1.0f : Floats{});
+    const Ints hue = ((range == 0 ? Ints{} : truncate(turn * 255.0f)) + shift) & 255;
+    const Floats ratio = to_float(range) / to_float(larger(high, Ints{} + 1));
+    const Floats saturation = to_float(truncate(ratio * 255.0f)) / 255.0f;
 
-    const uint8_t hue = static_cast<uint8_t>(hue_in + shift);
-    const double position = static_cast<double>(hue) * 6.0 / 255.0;
-    const int face = static_cast<int>(position);
-    const float f = static_cast<float>(position - static_cast<double>(face));
-    const float fs = static_cast<float>(static_cast<double>(s) / 255.0);
-    const double v = high;
-    const uint8_t value = static_cast<uint8_t>(high);
-    const uint8_t p = round_to_byte(v * (1.0 - static_cast<double>(fs)));
-    const uint8_t q = round_to_byte(v * (1.0 - static_cast<double>(fs * f)));
-    const uint8_t t = round_to_byte(v * (1.0 - static_cast<double>(fs) * (1.0 - static_cast<double>(f))));
-    Rgb out;
-    out.r = (face == 0 || face >= 5) ? value : face == 1 ? q : face == 4 ? t : p;
-    out.g = (face == 1 || face == 2) ? value : (face == 0 || face == 6) ? t : face == 3 ? q : p;
-    out.b = (face == 3 || face == 4) ? value : face == 2 ? t : face == 5 ? q : p;
-    return out;
+    const Ints position = hue * 6;
+    const Ints face = (position + 1 + (position >> 8)) >> 8;  // position / 255: 0..5, or 6, which is 0 again
+    const Floats f = to_float(position - face * 255) / 255.0f;
+    const Floats value = to_float(high);
+    const Ints p = truncate(value * (1.0f - saturation) + 0.5f);
+    const Ints q = truncate(value * (1.0f - saturation * f) + 0.5f);
+    const Ints t = truncate(value * (1.0f - saturation * (1.0f - f)) + 0.5f);
+    const Ints zero = (face == 0) | (face == 6);
+    r = (zero | (face == 5)) ? high : (face == 1 ? q : (face == 4 ? t : p));
+    g = ((face == 1) | (face == 2)) ? high : (zero ? t : (face == 3 ? q : p));
+    b = ((face == 3) | (face == 4)) ? high : (face == 2 ? t : (face == 5 ? q : p));
 }
 
 }  // namespace
@@ -96,14 +92,21 @@ void saturation(const Planar& view, float factor) {
 
 void hue(const Planar& view, float turns) {
     // torchvision adds the shift as a wrapping byte: int(turns * 255), truncated towards zero.
-    const uint8_t shift = static_cast<uint8_t>(static_cast<int>(turns * 255.0f));
+    const int shift = static_cast<int>(turns * 255.0f) & 255;
     const size_t n = view.plane_size();
-    uint8_t *r = view.plane(0), *g = view.plane(1), *b = view.plane(2);
-    for (size_t i = 0; i < n; ++i) {
-        const Rgb out = turn_hue({r[i], g[i], b[i]}, shift);
-        r[i] = out.r;
-        g[i] = out.g;
-        b[i] = out.b;
+    for (size_t i = 0; i < n; i += lanes) {
+        const size_t count = n - i < lanes ? n - i : lanes;
+        Ints values[3];
+        for (int channel = 0; channel < 3; ++channel) {
+            Bytes bytes{};
+            __builtin_memcpy(&bytes, view.plane(channel) + i, count);
+            values[channel] = widen<lanes>(bytes);
+        }
+        turn_hue(values[0], values[1], values[2], shift);
+        for (int channel = 0; channel < 3; ++channel) {
+            const Bytes bytes = narrow<lanes>(values[channel]);
+            __builtin_memcpy(view.plane(channel) + i, &bytes, count);
+        }
     }
 }
 

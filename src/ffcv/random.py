@@ -1,7 +1,7 @@
 """Random numbers as a function of (seed, stream, epoch, sample), and of nothing else.
 
-Philox4x32-10 (Salmon et al., SC 2011) makes them in the core. No slot, batch, thread, process or rank takes part, so any
-split of the work draws the same augmentations.
+Philox4x32-10 (Salmon et al., SC 2011) makes them in the core. No slot, batch, thread, process or rank takes part, so
+any split of the work draws the same augmentations.
 """
 
 from __future__ import annotations

@@ -118,9 +118,7 @@ class Loader:
         epoch = self.next_epoch
         self.next_epoch += 1
         order = np.ascontiguousarray(self.traversal_order.sample_order(epoch), dtype=np.int64)
-        return EpochIterator(
-            self.plan, self._renderer, self._slots, self._batches(order), epoch, self.batches_ahead
-        )
+        return EpochIterator(self.plan, self._renderer, self._slots, self._batches(order), epoch, self.batches_ahead)
 
     def __len__(self) -> int:
         """Batches in an epoch, on this rank."""
@@ -195,7 +193,7 @@ def _checked_indices(indices: Sequence[int] | np.ndarray | None, num_samples: in
     result = np.asarray(indices)
     if result.ndim != 1 or (result.size and not np.issubdtype(result.dtype, np.integer)):
         raise ValueError(f"indices must be a flat list of integers, got {result.dtype} {list(result.shape)}")
-    if result.size and not (0 <= result.min() and result.max() < num_samples):
+    if result.size and not (result.min() >= 0 and result.max() < num_samples):
         raise ValueError(f"indices must be within 0..{num_samples - 1}, got {result.min()}..{result.max()}")
     return result.astype(np.int64)
 

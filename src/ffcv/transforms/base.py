@@ -20,6 +20,8 @@ import numpy as np
 
 from ffcv._core import OpCode
 
+UINT8 = np.dtype(np.uint8)
+
 
 class Op(NamedTuple):
     """One operation of the core with its parameters: float32 [B, columns], see csrc/program.h."""
@@ -99,7 +101,7 @@ class Output:
         is_torch_image: Shown as [B, 3, H, W] whatever the memory layout.
     """
 
-    dtype: np.dtype = np.dtype(np.uint8)
+    dtype: np.dtype = UINT8
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channels_first: bool = False

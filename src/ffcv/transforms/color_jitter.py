@@ -77,7 +77,7 @@ class ColorJitter(ImageTransform):
         return [op(OpCode.color_jitter, *params)]
 
 
-def RandomColorJitter(  # noqa: N802 - the original's name
+def RandomColorJitter(
     jitter_prob: float = 0.5,
     brightness: Amount = 0.8,
     contrast: Amount = 0.4,

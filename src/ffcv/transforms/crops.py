@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -84,7 +84,7 @@ class RandomResizedCrop(ImageDecoder):
         return np.clip(height, 1, heights), np.clip(width, 1, widths)
 
 
-def RandomResizedCropRGBImageDecoder(  # noqa: N802 - the original's name
+def RandomResizedCropRGBImageDecoder(
     output_size: tuple[int, int],
     scale: Sequence[float] = (0.08, 1.0),
     ratio: Sequence[float] = (0.75, 4 / 3),
@@ -104,7 +104,7 @@ class CenterCrop(ImageDecoder):
 
     output_size: tuple[int, int]
     ratio: float
-    seed: ClassVar[int | None] = None
+    seed: int | None = field(default=None, init=False, repr=False)  # nothing is drawn
 
     def __post_init__(self) -> None:
         self.output_size = check_size("output_size", self.output_size)
@@ -117,7 +117,7 @@ class CenterCrop(ImageDecoder):
         return CropParams(width, height, (height - side) // 2, (width - side) // 2, side, side.copy())
 
 
-def CenterCropRGBImageDecoder(output_size: tuple[int, int], ratio: float) -> CenterCrop:  # noqa: N802
+def CenterCropRGBImageDecoder(output_size: tuple[int, int], ratio: float) -> CenterCrop:
     """FFCV's name for `CenterCrop`."""
     return CenterCrop(output_size, ratio)
 
@@ -125,7 +125,7 @@ def CenterCropRGBImageDecoder(output_size: tuple[int, int], ratio: float) -> Cen
 class SimpleRGBImageDecoder(ImageDecoder):
     """The whole image as it is; for files in which all images have one size."""
 
-    seed = None
+    seed: int | None = None
 
     def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
         low, high = (int(heights.min()), int(widths.min())), (int(heights.max()), int(widths.max()))

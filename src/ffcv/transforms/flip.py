@@ -37,6 +37,6 @@ class HorizontalFlip(ImageTransform):
         return [op(OpCode.flip_horizontal, params.applied)]
 
 
-def RandomHorizontalFlip(flip_prob: float = 0.5, seed: int | None = None) -> HorizontalFlip:  # noqa: N802
+def RandomHorizontalFlip(flip_prob: float = 0.5, seed: int | None = None) -> HorizontalFlip:
     """FFCV's name for `HorizontalFlip`."""
     return HorizontalFlip(flip_prob, seed)

@@ -50,7 +50,7 @@ class Blur(ImageTransform):
         return [op(OpCode.gaussian_blur, params.sigma, self.kernel_size)]
 
 
-def GaussianBlur(  # noqa: N802 - the original's name
+def GaussianBlur(
     blur_prob: float,
     kernel_size: int = 5,
     sigma: float | Sequence[float] = (0.1, 2.0),

@@ -37,6 +37,6 @@ class Grayscale(ImageTransform):
         return [op(OpCode.grayscale, params.applied)]
 
 
-def RandomGrayscale(gray_prob: float = 0.2, seed: int | None = None) -> Grayscale:  # noqa: N802
+def RandomGrayscale(gray_prob: float = 0.2, seed: int | None = None) -> Grayscale:
     """FFCV-SSL's name for `Grayscale`."""
     return Grayscale(gray_prob, seed)

@@ -40,8 +40,6 @@ class Solarize(ImageTransform):
         return [op(OpCode.solarize, params.applied, self.threshold)]
 
 
-def RandomSolarization(  # noqa: N802 - the original's name
-    solarization_prob: float = 0.5, threshold: int = 128, seed: int | None = None
-) -> Solarize:
+def RandomSolarization(solarization_prob: float = 0.5, threshold: int = 128, seed: int | None = None) -> Solarize:
     """FFCV-SSL's name and argument order for `Solarize`."""
     return Solarize(threshold, solarization_prob, seed)

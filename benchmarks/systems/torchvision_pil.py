@@ -1,0 +1,58 @@
+"""torchvision v2 on Pillow images, in a torch DataLoader with worker processes: what most people run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from workloads import BATCH_SIZE, MEAN, STD, Source
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from torchvision_reference import v2
+
+
+def _simclr(*more: object) -> v2.Compose:
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(224, antialias=True),
+            v2.RandomHorizontalFlip(0.5),
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
+            v2.RandomGrayscale(0.2),
+            *more,
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([m / 255 for m in MEAN], [s / 255 for s in STD]),
+        ]
+    )
+
+
+def _views(workload: str) -> list[v2.Compose]:
+    if workload == "P1":
+        return [v2.Compose([v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip(0.5), v2.PILToTensor()])]
+    if workload == "P4":
+        return [v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.PILToTensor()])]
+    blur = [v2.GaussianBlur(23, (0.1, 2.0))] if workload == "P2b" else []
+    return [_simclr(*blur), _simclr(v2.RandomSolarize(128, 0.2))]
+
+
+class _Photos(torch.utils.data.Dataset):
+    def __init__(self, files: list[Path], views: list[v2.Compose]) -> None:
+        self.files, self.views = files, views
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> list[torch.Tensor]:
+        image = Image.open(self.files[index]).convert("RGB")
+        return [view(image) for view in self.views]
+
+
+def batches(workload: str, source: Source, threads: int) -> Iterator[int]:
+    """Yields the number of images of each batch, as it comes."""
+    dataset = _Photos(source.files, _views(workload))
+    loader = torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=threads)
+    for batch in loader:
+        yield len(batch[0])

@@ -1,0 +1,121 @@
+"""Images per second and CPU seconds of rendering views: this package beside others, in one run.
+
+    python benchmarks/views.py                      the photographs of ../shared/data, or scikit-learn's two
+    python benchmarks/views.py --data FOLDER        any folder (or zip) of JPEG files
+    python benchmarks/views.py --systems ours torchvision_pil --workloads P1 P2 --turns 5
+
+Every measurement is a process of its own: a warm-up epoch, then a timed one of about 500 images. Systems take turns, so that a
+machine that slows down slows all of them; the table shows medians, and ratios within the run. CPU seconds count worker
+processes too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from workloads import WORKLOADS, Source, prepare
+
+SYSTEMS = ("ours", "torchvision_pil")
+
+
+def default_data() -> Path:
+    shared = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample-250.zip"
+    if shared.exists():
+        return shared
+    import sklearn.datasets
+
+    return Path(sklearn.datasets.__file__).parent / "images"
+
+
+def cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def measure(system: str, workload: str, source: Source, threads: int) -> dict[str, float]:
+    """One warm-up epoch and one timed epoch, in this process."""
+    import importlib
+
+    import torch
+
+    torch.set_num_threads(1)
+    module = importlib.import_module(f"systems.{system}")
+    for _ in module.batches(workload, source, threads):
+        pass
+    cpu, wall, images = cpu_seconds(), time.perf_counter(), 0
+    for count in module.batches(workload, source, threads):
+        images += count
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+    return {"images_per_s": images / wall, "cpu_s_per_1000": cpu / images * 1000}
+
+
+def run_apart(system: str, workload: str, source: Source, threads: int) -> dict[str, float]:
+    job = json.dumps([system, workload, str(source.folder), str(source.beton), source.repeats, threads])
+    command = [sys.executable, __file__, "--job", job]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"{system} {workload} failed:\n{result.stderr}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def show(results: dict[str, dict[str, dict[str, float]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("workload", "system", "images/s", "CPU s / 1000 images", "CPU, times ours")
+    for workload, systems in results.items():
+        for system, row in systems.items():
+            ratio = row["cpu_s_per_1000"] / systems["ours"]["cpu_s_per_1000"] if "ours" in systems else float("nan")
+            cpu = f"{row['cpu_s_per_1000']:.2f}"
+            table.add_row(workload, system, f"{row['images_per_s']:.0f}", cpu, f"{ratio:.1f}")
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=None, help="folder or zip of JPEG files")
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--longer-side", type=int, default=512, help="of the re-encoded images, in pixels")
+    parser.add_argument("--json", type=Path, help="where to save the figures")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job:
+        system, workload, folder, beton, repeats, threads = json.loads(arguments.job)
+        print(json.dumps(measure(system, workload, Source(Path(folder), Path(beton), repeats), threads)))
+        return
+
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        source = prepare(arguments.data or default_data(), Path(folder), arguments.longer_side)
+        print(f"{len(source.files)} images an epoch, {arguments.threads} threads, median of {arguments.turns} turns")
+        for workload in arguments.workloads:
+            turns: dict[str, list[dict[str, float]]] = {system: [] for system in arguments.systems}
+            for _ in range(arguments.turns):
+                for system in arguments.systems:
+                    turns[system].append(run_apart(system, workload, source, arguments.threads))
+            results[workload] = {
+                system: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+                for system, rows in turns.items()
+            }
+    show(results)
+    if arguments.json:
+        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What is measured: image sources and the views rendered from them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+BATCH_SIZE = 50
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+WORKLOADS = {
+    "P1": "one view: random resized crop 224, flip",
+    "P2": "two SimCLR views: crop .08-1, flip, jitter p .8, gray p .2, the second solarised p .2; float32 normalised",
+    "P2b": "P2 with a Gaussian blur of kernel 23, sigma .1-2, on every first view",
+    "P4": "centre crop 224 of 256",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The same images as files (one folder) and as `.beton`."""
+
+    folder: Path
+    beton: Path
+    repeats: int
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file, `repeats` times: small sets are read several times an epoch."""
+        return sorted(self.folder.glob("*.jpg")) * self.repeats
+
+
+def read_photos(data: Path) -> list[bytes]:
+    """JPEG files out of a folder or a zip archive."""
+    if data.suffix == ".zip":
+        with zipfile.ZipFile(data) as archive:
+            return [
+                archive.read(name) for name in sorted(archive.namelist()) if name.lower().endswith((".jpeg", ".jpg"))
+            ]
+    return [path.read_bytes() for path in sorted(data.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")]
+
+
+def prepare(data: Path, folder: Path, longer_side: int, images_an_epoch: int = 500) -> Source:
+    """Re-encodes the photographs at `longer_side` and quality 90, as files and as a `.beton`."""
+    from ffcv import DatasetWriter
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.fields.rgb_image import EncodedImage
+
+    photos = read_photos(data)
+    if not photos:
+        raise SystemExit(f"{data}: no JPEG files in it")
+    source = Source(folder, folder / "images.beton", -(-images_an_epoch // len(photos)))
+    for i, photo in enumerate(photos):
+        image = Image.open(io.BytesIO(photo)).convert("RGB")
+        image.thumbnail((longer_side, longer_side))
+        image.save(folder / f"{i:05d}.jpg", quality=90)
+
+    class Files:
+        def __len__(self) -> int:
+            return len(source.files)
+
+        def __getitem__(self, index: int) -> tuple[EncodedImage, int]:
+            path = source.files[index]
+            width, height = Image.open(path).size
+            return EncodedImage(path.read_bytes(), height, width), index
+
+    writer = DatasetWriter(source.beton, {"image": RGBImageField("jpg"), "label": IntField()}, num_workers=1)
+    writer.from_indexed_dataset(Files())
+    return source

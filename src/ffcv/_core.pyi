@@ -1,0 +1,69 @@
+"""The native core: JPEG decoding, views, random streams."""
+
+from collections.abc import Sequence
+import enum
+from typing import Annotated
+
+import numpy
+from numpy.typing import NDArray
+
+
+class DecodeError(ValueError):
+    pass
+
+def philox4x32(counter: Sequence[int], key: Sequence[int]) -> list[int]:
+    """One Philox4x32-10 block (for tests)."""
+
+def uniforms(seed: int, stream: int, epoch: int, samples: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], count: int) -> Annotated[NDArray[numpy.float64], dict(shape=(None, None))]:
+    """
+    float64 [B, count] in [0, 1): row i is a function of (seed, stream, epoch, samples[i]) alone.
+    """
+
+def jpeg_info(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[int, int, int]:
+    """(height, width, components) of a JPEG's header; raises DecodeError."""
+
+def decode_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
+    """
+    uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged.
+    """
+
+def isa() -> str:
+    """The instruction set of the kernels in use."""
+
+def select_isa(isa: str) -> bool:
+    """
+    Uses the kernels built for `isa`; False if this machine or build has none (for tests).
+    """
+
+class OpCode(enum.Enum):
+    """What the core can do to a view; csrc/program.h gives the parameters."""
+
+    flip_horizontal = 0
+
+    color_jitter = 1
+
+    grayscale = 2
+
+    solarize = 3
+
+    gaussian_blur = 4
+
+class View:
+    """
+    One view of every image of a batch: what to do, and the array to do it into.
+    """
+
+    def __init__(self, boxes: Annotated[NDArray[numpy.int32], dict(shape=(None, 4), order='C', device='cpu', writable=False)], flips: object | None, height: int, width: int, ops: Sequence[tuple[OpCode, Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]]], out: Annotated[NDArray, dict(order='C', device='cpu')], channels_first: bool, scale: Sequence[float], bias: Sequence[float]) -> None: ...
+
+class Renderer:
+    """A thread pool that renders batches."""
+
+    def __init__(self, num_threads: int) -> None: ...
+
+    @property
+    def num_threads(self) -> int: ...
+
+    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View]) -> list[tuple[int, str]]:
+        """
+        Renders `views`; returns (position, message) of each sample that failed, whose outputs are zeros.
+        """

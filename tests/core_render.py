@@ -1,0 +1,41 @@
+"""One image through the core, without a file or a loader."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ffcv import _core
+
+
+def render(
+    image: np.ndarray,
+    box: tuple[int, int, int, int],
+    size: tuple[int, int],
+    ops: Sequence[tuple[_core.OpCode, Sequence[float]]] = (),
+    *,
+    flip: bool = False,
+    jpeg: np.ndarray | None = None,
+    dtype: type = np.uint8,
+    channels_first: bool = False,
+    scale: Sequence[float] = (1, 1, 1),
+    bias: Sequence[float] = (0, 0, 0),
+) -> np.ndarray:
+    """Renders one view of `image` (uint8 [H, W, 3]; or of `jpeg`, then `image` only gives the size)."""
+    shape = (1, 3, *size) if channels_first else (1, *size, 3)
+    out = np.full(shape, 99, dtype)  # poison
+    columns = [(code, np.array([parameters], np.float32)) for code, parameters in ops]
+    view = _core.View(
+        np.array([box], np.int32), np.array([flip], np.uint8), *size, columns, out, channels_first, scale, bias
+    )
+    data = np.ascontiguousarray(image).reshape(-1) if jpeg is None else jpeg
+    errors = _core.Renderer(1).render(
+        data,
+        np.zeros(1, np.uint64),
+        np.array([data.size], np.uint64),
+        np.array([jpeg is None], np.uint8),
+        np.array([image.shape[:2]], np.int32),
+        [view],
+    )
+    if errors:
+        raise _core.DecodeError(errors[0][1])
+    return out[0]

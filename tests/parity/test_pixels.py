@@ -1,0 +1,117 @@
+"""The core's pixels against Pillow and torchvision's PIL path, on real photographs."""
+
+import io
+from itertools import permutations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core_render import render
+from ffcv._core import OpCode
+from photos import as_array, photos
+from torchvision_reference import functional
+
+SIDE = 160
+
+
+def views() -> list[Image.Image]:
+    return [Image.open(io.BytesIO(jpeg)).convert("RGB").resize((SIDE, SIDE)) for jpeg in photos()]
+
+
+def compare(ours: np.ndarray, reference: object, mean: float, maximum: int) -> None:
+    difference = np.abs(ours.astype(int) - np.asarray(reference).astype(int))
+    assert difference.mean() <= mean
+    assert difference.max() <= maximum
+
+
+def through_core(image: Image.Image, code: OpCode, *parameters: float) -> np.ndarray:
+    return render(np.asarray(image), (0, 0, SIDE, SIDE), (SIDE, SIDE), [(code, parameters)])
+
+
+def random_box(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
+    h, w = int(rng.integers(1, height + 1)), int(rng.integers(1, width + 1))
+    return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
+
+
+def test_whole_and_partial_decoding_give_pillows_pixels() -> None:
+    rng = np.random.default_rng(0)
+    for jpeg in photos():
+        full = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+        height, width = full.shape[:2]
+        for top, left, h, w in [(0, 0, height, width)] + [random_box(rng, height, width) for _ in range(4)]:
+            ours = render(full, (top, left, h, w), (h, w), jpeg=as_array(jpeg))
+            np.testing.assert_array_equal(ours, full[top : top + h, left : left + w])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_resized_crop(flip: bool) -> None:
+    rng = np.random.default_rng(1)
+    for jpeg in photos():
+        image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+        box = random_box(rng, image.height, image.width)
+        size = (int(rng.integers(1, 256)), int(rng.integers(1, 256)))
+        reference = functional.resized_crop(image, *box, list(size), antialias=True)
+        reference = functional.horizontal_flip(reference) if flip else reference
+        # Weights of 14 bits instead of Pillow's 22: a pixel near a rounding boundary may fall on its other side.
+        compare(render(np.asarray(image), box, size, flip=flip), reference, mean=0.5, maximum=1)
+
+
+@pytest.mark.parametrize(
+    ("column", "adjust", "low", "high"),
+    [
+        (0, functional.adjust_brightness, 0.0, 2.0),
+        (1, functional.adjust_contrast, 0.0, 2.0),
+        (2, functional.adjust_saturation, 0.0, 2.0),
+        (3, functional.adjust_hue, -0.5, 0.5),
+    ],
+)
+def test_each_color_adjustment_is_exact(column: int, adjust: object, low: float, high: float) -> None:
+    rng = np.random.default_rng(2)
+    for image in views():
+        parameters = [1.0, 1.0, 1.0, 0.0, 0.0]
+        parameters[column] = float(np.float32(rng.uniform(low, high)))
+        compare(through_core(image, OpCode.color_jitter, *parameters), adjust(image, parameters[column]), 0, 0)
+
+
+def test_color_jitter_in_every_order_is_exact() -> None:
+    rng = np.random.default_rng(3)
+    images = views()
+    adjust = (
+        functional.adjust_brightness,
+        functional.adjust_contrast,
+        functional.adjust_saturation,
+        functional.adjust_hue,
+    )
+    for index, order in enumerate(permutations(range(4))):
+        image = images[index % len(images)]
+        factors = [*rng.uniform(0.6, 1.4, 3).astype(np.float32).tolist(), float(np.float32(rng.uniform(-0.1, 0.1)))]
+        expected = image
+        for i in order:
+            expected = adjust[i](expected, factors[i])
+        compare(through_core(image, OpCode.color_jitter, *factors, index), expected, 0, 0)
+
+
+def test_grayscale_and_solarize_are_exact() -> None:
+    for image in views():
+        compare(through_core(image, OpCode.grayscale, 1), functional.rgb_to_grayscale(image, 3), 0, 0)
+        compare(through_core(image, OpCode.solarize, 1, 100), functional.solarize(image, 100), 0, 0)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 9, 23])
+def test_gaussian_blur(kernel_size: int) -> None:
+    rng = np.random.default_rng(4)
+    for image in views():
+        sigma = float(rng.uniform(0.1, 2.0))
+        reference = functional.gaussian_blur(image, [kernel_size, kernel_size], [sigma, sigma])
+        compare(through_core(image, OpCode.gaussian_blur, sigma, kernel_size), reference, mean=0.1, maximum=1)
+
+
+@pytest.mark.parametrize("turns", [0.3, -0.05])
+def test_hue_is_exact_for_every_colour(turns: float) -> None:
+    packed = np.arange(2**24, dtype=np.uint32)
+    colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1).astype(np.uint8)
+    image = colours.reshape(4096, 4096, 3)
+    ours = render(image, (0, 0, 4096, 4096), (4096, 4096), [(OpCode.color_jitter, (1, 1, 1, turns, 0))])
+    reference = np.asarray(functional.adjust_hue(Image.fromarray(image), float(np.float32(turns))))
+    np.testing.assert_array_equal(ours, reference)
