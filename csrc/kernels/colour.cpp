@@ -56,6 +56,14 @@ void turn_hue(Ints& r, Ints& g, Ints& b, int32_t shift) {
     b = ((face == 3) | (face == 4)) ? high : (face == 2 ? t : (face == 5 ? q : p));
 }
 
+void turn_block(uint8_t* r, uint8_t* g, uint8_t* b, int32_t shift) {
+    Ints red = widen<lanes>(load<Bytes>(r)), green = widen<lanes>(load<Bytes>(g)), blue = widen<lanes>(load<Bytes>(b));
+    turn_hue(red, green, blue, shift);
+    store(r, narrow<lanes>(red));
+    store(g, narrow<lanes>(green));
+    store(b, narrow<lanes>(blue));
+}
+
 }  // namespace
 
 void brightness(const Planar& view, float factor) {
@@ -94,19 +102,17 @@ void hue(const Planar& view, float turns) {
     // torchvision adds the shift as a wrapping byte: int(turns * 255), truncated towards zero.
     const int shift = static_cast<int>(turns * 255.0f) & 255;
     const size_t n = view.plane_size();
-    for (size_t i = 0; i < n; i += lanes) {
-        const size_t count = n - i < lanes ? n - i : lanes;
-        Ints values[3];
-        for (int channel = 0; channel < 3; ++channel) {
-            Bytes bytes{};
-            __builtin_memcpy(&bytes, view.plane(channel) + i, count);
-            values[channel] = widen<lanes>(bytes);
-        }
-        turn_hue(values[0], values[1], values[2], shift);
-        for (int channel = 0; channel < 3; ++channel) {
-            const Bytes bytes = narrow<lanes>(values[channel]);
-            __builtin_memcpy(view.plane(channel) + i, &bytes, count);
-        }
+    uint8_t *r = view.plane(0), *g = view.plane(1), *b = view.plane(2);
+    const size_t whole = n / lanes * lanes;
+    for (size_t i = 0; i < whole; i += lanes) turn_block(r + i, g + i, b + i, shift);
+    if (whole < n) {
+        uint8_t rest[3][lanes] = {};
+        const size_t count = n - whole;
+        for (int channel = 0; channel < 3; ++channel)
+            __builtin_memcpy(rest[channel], view.plane(channel) + whole, count);
+        turn_block(rest[0], rest[1], rest[2], shift);
+        for (int channel = 0; channel < 3; ++channel)
+            __builtin_memcpy(view.plane(channel) + whole, rest[channel], count);
     }
 }
 
