@@ -36,21 +36,26 @@ struct TapTable {
     Taps make(int in_size, int out_size) {
         const double scale = static_cast<double>(in_size) / out_size;
         const double support = std::max(scale, 1.0);
-        taps = std::min(in_size, static_cast<int>(std::ceil(support)) * 2 + 1);
+        const auto begin_of = [&](double centre) { return std::max(0, static_cast<int>(centre - support + 0.5)); };
+        const auto end_of = [&](double centre) { return std::min(in_size, static_cast<int>(centre + support + 0.5)); };
+        taps = 0;
+        for (int i = 0; i < out_size; ++i) {
+            const double centre = (i + 0.5) * scale;
+            taps = std::max(taps, end_of(centre) - begin_of(centre));
+        }
         first.resize(static_cast<size_t>(out_size));
         weights.assign(static_cast<size_t>(out_size) * static_cast<size_t>(taps), 0);
         exact_.resize(static_cast<size_t>(taps));
         for (int i = 0; i < out_size; ++i) {
             const double centre = (i + 0.5) * scale;
-            const int begin = std::max(0, static_cast<int>(centre - support + 0.5));
-            const int end = std::min(in_size, static_cast<int>(centre + support + 0.5));
+            const int begin = begin_of(centre), end = end_of(centre);
             const int start = std::min(begin, in_size - taps);  // all taps inside; the extra ones weigh nothing
             double sum = 0.0;
             for (int k = 0; k < taps; ++k) {
                 const int position = start + k;
                 const double distance = std::abs(position - centre + 0.5) / support;
-                exact_[static_cast<size_t>(k)] =
-                    position >= begin && position < end ? std::max(0.0, 1.0 - distance) : 0.0;
+                const bool inside = position >= begin && position < end;
+                exact_[static_cast<size_t>(k)] = inside ? std::max(0.0, 1.0 - distance) : 0.0;
                 sum += exact_[static_cast<size_t>(k)];
             }
             for (double& weight : exact_) weight /= sum;
@@ -221,8 +226,12 @@ void Renderer::Worker::blur(float sigma, int kernel_size, const Planar& image) {
     }
     for (double& weight : blur_exact) weight /= sum;
     quantise(blur_exact.data(), kernel_size, blur_weights.data());
-    kernels().blur(image, blur_weights.data(), kernel_size,
-                   grown(scratch, blur_scratch(image.height, image.width, kernel_size)));
+    int zeros = 0;  // at either end: taps that weigh nothing in 14 bits cost nothing
+    while (2 * zeros + 1 < kernel_size && blur_weights[static_cast<size_t>(zeros)] == 0) ++zeros;
+    const int taps = kernel_size - 2 * zeros;
+    if (taps == 1) return;
+    kernels().blur(image, blur_weights.data() + zeros, taps,
+                   grown(scratch, blur_scratch(image.height, image.width, taps)));
 }
 
 Renderer::Renderer(size_t num_threads) : pool_(num_threads) {

@@ -26,11 +26,13 @@ inline constexpr int weight_bits = 14;
 
 inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// A padded source row of bytes, the same row widened, a row of sums, `height` rows of four-byte pixels, one more.
+// A padded source row of bytes, up to four such rows widened to 32-bit numbers, then as many rows of four-byte pixels
+// and one more.
 inline size_t resample_scratch(int height, int width, int out_width) {
     const size_t padded_width = round_up(static_cast<size_t>(width) + 2, 4);
     const size_t row = round_up(static_cast<size_t>(out_width) * 4, 64);
-    return round_up(3 * padded_width + 4, 64) + 16 * padded_width + 4 * row + row * (static_cast<size_t>(height) + 1);
+    return round_up(3 * padded_width + 4, 64) + 64 * padded_width +
+           row * (round_up(static_cast<size_t>(height), 4) + 1);
 }
 
 // One padded row of bytes, then a plane of int16 rows padded to 64 pixels.
