@@ -28,9 +28,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if target.is_dir():
         raise IsADirectoryError(f"{path}: is a directory; give the path of the file to write")
     if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"{path}: its directory does not exist; create it first: mkdir -p {target.parent}"
-        )
+        raise FileNotFoundError(f"{path}: its directory does not exist; create it first: mkdir -p {target.parent}")
     temporary = target.with_name(f".{target.name}.partial")
     file = _open_locked(temporary, path)
     try:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from ffcv._core import DecodeError
 
-__all__ = ["OUR_ERRORS", "DecodeError", "FfcvError", "FormatError", "SourceError", "WriteError", "one_line"]
+__all__ = [
+    "OUR_ERRORS",
+    "DecodeError",
+    "FfcvError",
+    "FormatError",
+    "SourceError",
+    "WriteError",
+    "message_of",
+    "one_line",
+]
 
 
 class FfcvError(Exception):
@@ -23,7 +32,8 @@ class WriteError(FfcvError, RuntimeError):
     """A file could not be written; nothing of it is left behind.
 
     Attributes:
-        sample_index: Position in the new file of the sample that failed, or None where no one sample is to blame.
+        sample_index: Position in the new file of the sample that failed, or None where no one sample is to
+            blame.
     """
 
     def __init__(self, message: str, sample_index: int | None = None) -> None:
@@ -38,9 +48,14 @@ class WriteError(FfcvError, RuntimeError):
 OUR_ERRORS: tuple[type[Exception], ...] = (FfcvError, DecodeError)
 
 
+def message_of(error: BaseException) -> str:
+    """The error's message on one line."""
+    return " ".join(str(error).split())
+
+
 def one_line(error: BaseException) -> str:
     """The error's message on one line; with its type's name where the message was not written by us."""
-    text = " ".join(str(error).split())
+    text = message_of(error)
     if isinstance(error, OUR_ERRORS):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

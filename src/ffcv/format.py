@@ -9,8 +9,9 @@ All numbers are little endian. In file order:
     pages              page_size bytes each; every sample's allocations lie together in one page, without gaps
     allocation table   ALLOCATION x (as many as fit from alloc_table_ptr to the end of the file)
 
-Sections are our additions (manifest, checksums, ...): ordinary rows of the allocation table whose sample_id is at
-least FIRST_SECTION_ID, which the original never asks for. They follow the samples and may be larger than a page.
+Sections are our additions (manifest, checksums, ...): ordinary rows of the allocation table whose sample_id
+is at least FIRST_SECTION_ID, which the original never asks for. They follow the samples and may be larger
+than a page.
 """
 
 from __future__ import annotations
@@ -92,5 +93,6 @@ def check_field_name(name: object) -> str:
     if isinstance(name, str) and 1 <= len(name) <= NAME_LENGTH and name.isascii() and name.isprintable():
         return name
     raise ValueError(
-        f"field name {name!r} cannot be stored: a name has 1 to {NAME_LENGTH} printable ASCII characters; rename the field"
+        f"field name {name!r} cannot be stored: a name has 1 to {NAME_LENGTH} printable ASCII characters; "
+        "rename the field"
     )

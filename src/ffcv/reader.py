@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ffcv.errors import FormatError, one_line
+from ffcv.errors import FormatError, message_of
 from ffcv.fields import FIELD_TYPES
 from ffcv.fields.base import Field
 from ffcv.format import (
@@ -54,9 +54,7 @@ class Reader:
         FileNotFoundError: There is no such file.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], custom_fields: Mapping[str, type[Field]] | None = None
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], custom_fields: Mapping[str, type[Field]] | None = None) -> None:
         self.path = os.fspath(path)
         self.data = _map(self.path)
         self.header = self._read_header()
@@ -94,6 +92,7 @@ class Reader:
         Raises:
             FormatError: No allocation begins at one of them.
         """
+        pointers = np.asarray(pointers, dtype=np.uint64)  # searchsorted would compare mixed signs as floats
         if np.array_equal(pointers, self._pointers):  # a whole column, of the only field with bytes
             return self._sizes
         last = np.searchsorted(self._pointers, pointers, side="right")
@@ -120,7 +119,7 @@ class Reader:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the dataset: a hash of all its tables and its size, though not of the pages themselves."""
+        """Identifies the dataset: a hash of all its tables and its size, but not of the pages."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(self.data[: self._metadata_end])
         digest.update(self.data[int(self.header["alloc_table_ptr"]) :])
@@ -147,11 +146,10 @@ class Reader:
         header = self.data[: HEADER.itemsize].view(HEADER)[0]
         if header["version"] != VERSION:
             self._fail(
-                f"not a .beton file of version {VERSION}: it begins with {self.data[:4].tobytes()!r}; write one with 'ffcv write'"
+                f"not a .beton file of version {VERSION}: it begins with {self.data[:4].tobytes()!r}; write "
+                "one with 'ffcv write'"
             )
-        page_size, num_fields, table = (
-            int(header[name]) for name in ("page_size", "num_fields", "alloc_table_ptr")
-        )
+        page_size, num_fields, table = (int(header[name]) for name in ("page_size", "num_fields", "alloc_table_ptr"))
         if page_size < MIN_PAGE_SIZE or page_size & (page_size - 1):
             self._fail(
                 f"page size {page_size} is not a power of two from {MIN_PAGE_SIZE}; the header is damaged: {_RESTORE}"
@@ -159,21 +157,18 @@ class Reader:
         if num_fields == 0:
             self._fail(f"the header declares no fields; the file is damaged: {_RESTORE}")
         if table == 0:
-            self._fail(
-                "unfinished: whatever wrote it stopped before the end; write it again with 'ffcv write'"
-            )
+            self._fail("unfinished: whatever wrote it stopped before the end; write it again with 'ffcv write'")
         if table > size:
             self._fail(
                 f"truncated: its allocation table begins at byte {table}, but the file ends at byte {size}; {_RESTORE}"
             )
         if (size - table) % ALLOCATION.itemsize:
             self._fail(
-                f"truncated: its allocation table of {size - table} bytes is not a multiple of {ALLOCATION.itemsize}; {_RESTORE}"
+                f"truncated: its allocation table of {size - table} bytes is not a multiple of "
+                f"{ALLOCATION.itemsize}; {_RESTORE}"
             )
         if HEADER.itemsize + num_fields * FIELD_DESCRIPTOR.itemsize > table:
-            self._fail(
-                f"the header declares {num_fields} fields, which do not fit before byte {table}: {_RESTORE}"
-            )
+            self._fail(f"the header declares {num_fields} fields, which do not fit before byte {table}: {_RESTORE}")
         return header
 
     def _read_descriptors(self) -> NDArray[Any]:
@@ -202,7 +197,7 @@ class Reader:
             try:
                 fields[name] = field_type.from_binary(descriptor["arguments"])
             except ValueError as error:
-                raise FormatError(f"{self.path}: field {name!r}: {one_line(error)}; {_RESTORE}") from error
+                raise FormatError(f"{self.path}: field {name!r}: {message_of(error)}; {_RESTORE}") from error
         return fields
 
     def _read_name(self, position: int, stored: bytes) -> str:
@@ -217,7 +212,8 @@ class Reader:
         end = self._metadata_start + self.num_samples * dtype.itemsize
         if end > int(self.header["alloc_table_ptr"]):
             self._fail(
-                f"truncated or damaged: {self.num_samples} samples of {dtype.itemsize} bytes of metadata do not fit "
+                f"truncated or damaged: {self.num_samples} samples of {dtype.itemsize} bytes of metadata do "
+                "not fit "
                 f"before byte {self.header['alloc_table_ptr']}; {_RESTORE}"
             )
         return self.data[self._metadata_start : end].view(dtype)
@@ -231,10 +227,11 @@ class Reader:
         first = np.uint64(align_up(self._metadata_end, self.page_size))
         empty = size == 0  # the original gives these pointers of no meaning
         self._refuse(
-            ~empty & ((pointer < first) | (pointer > limit) | (size > limit - pointer))
-            | empty & (pointer > limit),
+            ~empty & ((pointer < first) | (pointer > limit) | (size > limit - pointer)) | empty & (pointer > limit),
             f"lies outside the pages (bytes {first} to {end})",
         )
+        if end % self.page_size and not empty.all():
+            self._fail(f"truncated or damaged: its pages end at byte {end}, in the middle of a page; {_RESTORE}")
         is_section = owner >= np.uint64(FIRST_SECTION_ID)
         self._refuse(
             ~is_section & (owner >= self.num_samples),
@@ -272,9 +269,7 @@ class Reader:
                 prefix = f"{self.path}: "
                 self._fail(f"field {name!r}: {str(error).removeprefix(prefix)}")
             except ValueError as error:
-                self._fail(
-                    f"field {name!r}: {one_line(error).removeprefix('ValueError: ')}; the file is damaged: {_RESTORE}"
-                )
+                self._fail(f"field {name!r}: {message_of(error)}; the file is damaged: {_RESTORE}")
 
 
 def _map(path: str) -> NDArray[np.uint8]:
@@ -292,7 +287,7 @@ def _map(path: str) -> NDArray[np.uint8]:
 
 
 def _lookup_table(table: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Pointers and sizes by rising pointer; where an empty allocation shares its pointer, the larger one is last."""
+    """Pointers and sizes by rising pointer; where an empty and a full one coincide, the full one is last."""
     pointer, size = table["ptr"], table["size"]
     if np.any(pointer[1:] <= pointer[:-1]):
         order = np.lexsort((size, pointer))

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffcv._atomic_file import atomic_file
-from ffcv._encoding import Backend, EncodedChunk, Job, encode_all
+from ffcv._encoding import EncodedChunk, Job, Work
+from ffcv._workers import Backend, encode_all
 from ffcv.errors import WriteError
 from ffcv.fields import FIELD_TYPES
 from ffcv.fields.base import Field
@@ -38,8 +39,8 @@ __all__ = ["DatasetWriter"]
 class DatasetWriter:
     """Writes a dataset to a `.beton` file, which the original reads too.
 
-    The file appears under its name when it is complete and on disk, never before; a failure leaves nothing behind. Its
-    bytes do not depend on the number of workers.
+    The file appears under its name when it is complete and on disk, never before; a failure leaves nothing
+    behind. Its bytes do not depend on the number of workers.
 
     Args:
         fname: The file to write; one that exists is replaced.
@@ -47,7 +48,8 @@ class DatasetWriter:
         page_size: A power of two from 2 MiB to 2 GiB; a sample's bytes must fit in one page.
         num_workers: How many samples are encoded at a time; -1 for one per available core.
         backend: 'process' for Python datasets; 'thread' where the work happens in native code.
-        manifest: A JSON object about the data (class names, options) to keep in the file; see `format.Section`.
+        manifest: A JSON object about the data (class names, options) to keep in the file; see
+            `format.Section`.
         on_progress: Called with (samples done, samples in all) as the file grows.
 
     Raises:
@@ -74,18 +76,14 @@ class DatasetWriter:
         for name, field in fields.items():
             check_field_name(name)
             if not isinstance(field, Field):
-                raise TypeError(
-                    f"field {name!r} must be a Field, got {field!r}: has it been called, as in IntField()?"
-                )
+                raise TypeError(f"field {name!r} must be a Field, got {field!r}: has it been called, as in IntField()?")
         if backend not in ("process", "thread"):
             raise ValueError(f"backend is 'process' or 'thread', got {backend!r}")
         self.fname = os.fspath(fname)
         self.fields = dict(fields)
         self.page_size = page_size
         self.num_workers = num_workers if num_workers >= 1 else _available_cores()
-        self.metadata_type = metadata_dtype(
-            (name, field.metadata_type) for name, field in self.fields.items()
-        )
+        self.metadata_type = metadata_dtype((name, field.metadata_type) for name, field in self.fields.items())
         self._backend: Backend = backend
         self._manifest = manifest
         self._on_progress = on_progress
@@ -106,7 +104,8 @@ class DatasetWriter:
             shuffle_indices: Shuffle the samples first, with numpy's global generator as in the original.
 
         Raises:
-            WriteError: A sample failed (`sample_index` says which, the cause why), a worker died, or the disk is full.
+            WriteError: A sample failed (`sample_index` says which, the cause why), a worker died, or the disk
+                is full.
         """
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1, got {chunksize}")
@@ -131,27 +130,21 @@ class DatasetWriter:
             "from_webdataset is not available yet: wrap the shards in an indexable dataset for from_indexed_dataset"
         )
 
-    def _write(self, job: Job, num_samples: int, chunks: Iterator[Sequence[tuple[int, int]]]) -> None:
+    def _write(self, job: Job, num_samples: int, chunks: Iterator[Work]) -> None:
         try:
             with atomic_file(self.fname) as file:
-                layout = _Layout(
-                    file, self.fname, self.fields, self.metadata_type, num_samples, self.page_size
-                )
+                layout = _Layout(file, self.fname, self.fields, self.metadata_type, num_samples, self.page_size)
                 with closing(encode_all(job, chunks, self.num_workers, self._backend)) as results:
                     for chunk in results:
                         layout.append(chunk)
                         if self._on_progress is not None:
                             self._on_progress(layout.num_written, num_samples)
                 if self._manifest is not None:
-                    layout.append_section(
-                        Section.MANIFEST, json.dumps(self._manifest, sort_keys=True).encode()
-                    )
+                    layout.append_section(Section.MANIFEST, json.dumps(self._manifest, sort_keys=True).encode())
                 layout.finish()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-                raise WriteError(
-                    f"{self.fname}: {error.strerror}; free space or choose another disk"
-                ) from error
+                raise WriteError(f"{self.fname}: {error.strerror}; free space or choose another disk") from error
             raise
 
 
@@ -218,7 +211,7 @@ class _Layout:
         self._end += len(content)
 
     def finish(self) -> None:
-        """Completes the last page and writes the allocation table, the metadata and, at the very end, the header."""
+        """Completes the last page; writes the allocation table, the metadata and, last of all, the header."""
         self._pad_to(align_up(self._end, self._page_size))
         table = np.concatenate([np.empty(0, dtype=ALLOCATION), *self._tables])
         # A file of numbers only has no pages, and its table begins where the metadata ends.

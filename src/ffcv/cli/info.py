@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ffcv.errors import FormatError
 from ffcv.fields import NDArrayField, RGBImageField, TorchTensorField
@@ -91,7 +92,7 @@ def _print(summary: dict[str, Any]) -> None:
     )
     table = Table("field", "type", "contents")
     for name, field in summary["fields"].items():
-        table.add_row(name, field["type"], _describe(field))
+        table.add_row(*map(Text, (name, field["type"], _describe(field))))
     console.print(table)
     manifest = summary["manifest"] or {}
     if classes := manifest.get("classes"):

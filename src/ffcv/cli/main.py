@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ffcv.errors import OUR_ERRORS
+from ffcv.errors import OUR_ERRORS, message_of
 
 app = typer.Typer(
     name="ffcv",
@@ -27,9 +27,7 @@ def _root() -> None:
 
 @app.command("write")
 def _write(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of images with one sub-folder a class.", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder of images with one sub-folder a class.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="The .beton file to write.", show_default=False)],
     max_resolution: Annotated[
         int | None, typer.Option(min=1, help="Shrink images whose longer side has more pixels than this.")
@@ -96,7 +94,7 @@ def _message(error: Exception) -> str:
     # An OSError of the system's has a number and a file; ours have a sentence only.
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
-    return " ".join(str(error).split())
+    return message_of(error)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
+from ffcv.errors import FfcvError
+
 
 def train(ctx: typer.Context) -> None:
     """Train an encoder without labels: --recipe NAME --data.train X.beton --logging.folder RUN (--help lists
@@ -15,7 +17,7 @@ def train(ctx: typer.Context) -> None:
         from ffcv.ssl import config, evaluate
         from ffcv.ssl.train import fit
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise FfcvError(
             f"training needs {error.name}: install it with  pip install 'ffcv-ssl[train]'"
         ) from None
 

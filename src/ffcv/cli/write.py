@@ -62,7 +62,7 @@ def write(
     dataset = ImageFolder(folder, passthrough=write_mode is None and quality is None)
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),
@@ -80,15 +80,15 @@ def write(
         )
         writer.from_indexed_dataset(dataset, chunksize=16)
     Console().print(
-        f"{out}: {len(dataset):,} images of {len(dataset.classes):,} classes, "
-        f"{out.stat().st_size / 2**20:,.1f} MiB",
+        f"{out}: {len(dataset):,} images of {len(dataset.classes):,} classes, {out.stat().st_size / 2**20:,.1f} MiB",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
 
 def _encoding(max_resolution: int | None, quality: int | None, write_mode: str | None) -> dict[str, Any]:
-    """The image field's arguments for the options given: lossless unless one of them asks for another thing."""
+    """The image field's arguments for the options given; lossless without options."""
     if write_mode is None:
         write_mode = "raw" if max_resolution is None and quality is None else "jpg"
     encoding: dict[str, Any] = {"write_mode": write_mode}

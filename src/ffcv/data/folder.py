@@ -43,9 +43,9 @@ _LAYOUT = "expected one sub-folder a class, as in FOLDER/cat/1.jpg and FOLDER/do
 class ImageFolder:
     """The images of `root/CLASS/...` with the class's number as label, sorted by class and path.
 
-    Indexing gives (image, label). A JPEG is an `EncodedImage` when `passthrough` is on, else uint8 [H, W, 3]; either
-    way the whole of it has been decoded once, so that a damaged one is found here. Other images are PIL images.
-    Hidden files and files without an image's suffix are passed over.
+    Indexing gives (image, label). A JPEG is an `EncodedImage` when `passthrough` is on, else uint8 [H, W, 3];
+    either way the whole of it has been decoded once, so that a damaged one is found here. Other images are
+    PIL images. Hidden files and files without an image's suffix are passed over.
 
     Args:
         root: The folder.
@@ -69,9 +69,7 @@ class ImageFolder:
         entries = sorted(entry for entry in self.root.iterdir() if not entry.name.startswith("."))
         self.classes = [entry.name for entry in entries if entry.is_dir()]
         if not self.classes:
-            found = (
-                "images, but no sub-folders" if any(map(_is_image, entries)) else "no sub-folders with images"
-            )
+            found = "images, but no sub-folders" if any(map(_is_image, entries)) else "no sub-folders with images"
             raise SourceError(f"{self.root}: contains {found}; {_LAYOUT}")
         paths = [_images_below(self.root / name) for name in self.classes]
         if not any(paths):
@@ -80,9 +78,7 @@ class ImageFolder:
             )
         for name, found_paths in zip(self.classes, paths, strict=True):
             if not found_paths:
-                raise SourceError(
-                    f"{self.root / name}: no images in this class; add some or remove the folder"
-                )
+                raise SourceError(f"{self.root / name}: no images in this class; add some or remove the folder")
         self.samples = [(path, label) for label, of_class in enumerate(paths) for path in of_class]
 
     def __len__(self) -> int:
@@ -127,9 +123,7 @@ def _read_with_pillow(path: Path, data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
         image.load()
     except Image.UnidentifiedImageError as error:
-        raise SourceError(
-            f"{path}: not an image (it begins with {data[:8]!r}); replace it or remove it"
-        ) from error
+        raise SourceError(f"{path}: not an image (it begins with {data[:8]!r}); replace it or remove it") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SourceError(f"{path}: damaged image ({one_line(error)}); replace it or remove it") from error
     return image

@@ -19,7 +19,10 @@ Sizes = Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
 
 
 class Field(ABC):
-    """One column of a dataset. Custom fields subclass this and are read with `custom_fields={name: FieldClass}`."""
+    """One column of a dataset.
+
+    Custom fields subclass this and are read with `custom_fields={name: FieldClass}`.
+    """
 
     @property
     @abstractmethod
@@ -46,8 +49,9 @@ class Field(ABC):
         Args:
             destination: `metadata_type` [1]: the value's row in the metadata table, to be filled.
             value: What the dataset returned for this field.
-            malloc: `malloc(size)` gives (file pointer, uint8 [size] to fill). Store the pointer as it is, in a 64-bit
-                integer of the metadata: the writer moves it when the sample gets its place in the file.
+            malloc: `malloc(size)` gives (file pointer, uint8 [size] to fill). Store the pointer as it is, in
+                a 64-bit integer of the metadata: the writer moves it when the sample gets its place in the
+                file.
         """
 
     @abstractmethod
@@ -70,9 +74,7 @@ class Field(ABC):
 def pack_arguments(content: bytes = b"") -> Any:
     """`content`, padded with zeros, as the record that `Field.to_binary` returns."""
     if len(content) > ARGUMENTS_LENGTH:
-        raise ValueError(
-            f"a field's arguments need {len(content)} bytes; the format has room for {ARGUMENTS_LENGTH}"
-        )
+        raise ValueError(f"a field's arguments need {len(content)} bytes; the format has room for {ARGUMENTS_LENGTH}")
     record = np.zeros(1, dtype=ARG_TYPE)[0]
     record[0][: len(content)] = np.frombuffer(content, dtype=np.uint8)
     return record

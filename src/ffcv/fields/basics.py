@@ -29,7 +29,7 @@ class FloatDecoder(Decoder):
 
 
 class IntField(Field):
-    """A whole number within 64 bits, signed: Python or numpy integers, or an array or tensor holding just one."""
+    """A whole number within 64 bits, signed: integers, or arrays and tensors that hold just one."""
 
     @property
     def metadata_type(self) -> np.dtype:

@@ -74,15 +74,9 @@ class BytesField(Field):
         return pack_arguments()
 
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
-        content = (
-            np.frombuffer(value, np.uint8) if isinstance(value, bytes | bytearray | memoryview) else value
-        )
+        content = np.frombuffer(value, np.uint8) if isinstance(value, bytes | bytearray | memoryview) else value
         if not isinstance(content, np.ndarray) or content.dtype != np.uint8 or content.ndim != 1:
-            got = (
-                f"{value.dtype} {list(value.shape)}"
-                if isinstance(value, np.ndarray)
-                else type(value).__name__
-            )
+            got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
             raise TypeError(f"BytesField stores bytes or one-dimensional uint8 arrays, got {got}")
         store_blob(destination, content, malloc)
 

@@ -44,16 +44,15 @@ class JSONField(Field):
         """Parses the text of a batch.
 
         Args:
-            batch: uint8 [B, L] (gives a list of B values) or uint8 [L] (gives one value); an array or a tensor.
+            batch: uint8 [B, L] (gives a list of B values) or uint8 [L] (gives one value); an array or a
+                tensor.
 
         Raises:
             ValueError: A row is not NUL-terminated JSON text.
         """
         rows = np.asarray(batch.cpu() if hasattr(batch, "cpu") else batch)
         if rows.dtype != np.uint8 or rows.ndim not in (1, 2):
-            raise ValueError(
-                f"JSONField.unpack takes uint8 [B, L] or [L], got {rows.dtype} {list(rows.shape)}"
-            )
+            raise ValueError(f"JSONField.unpack takes uint8 [B, L] or [L], got {rows.dtype} {list(rows.shape)}")
         if rows.ndim == 1:
             return _parse(rows)
         return [_parse(row) for row in rows]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ffcv.fields.base import Field, Malloc, Sizes, first_index, pack_arguments
-from ffcv.format import ARGUMENTS_LENGTH, MAX_PAGE_SIZE
 from ffcv.fields.decoder import Decoder
+from ffcv.format import ARGUMENTS_LENGTH, MAX_PAGE_SIZE
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ _DTYPES = {
 
 
 class NDArrayDecoder(Decoder):
-    """Decodes an `NDArrayField` or `TorchTensorField` to an array [B, *shape] of the field's dtype, in native order."""
+    """Decodes an `NDArrayField` or `TorchTensorField` to its dtype, [B, *shape], in native byte order."""
 
     def __init__(self) -> None:
         self._field: _ArrayField | None = None
@@ -48,9 +48,7 @@ class NDArrayDecoder(Decoder):
         """Learns shape and dtype; the loader calls this once."""
         field = reader.fields[field_name]
         if not isinstance(field, _ArrayField):
-            raise TypeError(
-                f"NDArrayDecoder decodes NDArrayField, but {field_name!r} is a {type(field).__name__}"
-            )
+            raise TypeError(f"NDArrayDecoder decodes NDArrayField, but {field_name!r} is a {type(field).__name__}")
         self._field = field
 
     def decode(self, metadata: NDArray[Any], read: Any) -> NDArray[Any]:
@@ -70,18 +68,15 @@ class _ArrayField(Field):
         self.shape = (shape,) if isinstance(shape, int) else tuple(int(side) for side in shape)
         self.numpy_dtype = _DTYPES.get(numpy_dtype.str, numpy_dtype)
         if numpy_dtype.names is not None or numpy_dtype.str not in _DTYPES:
-            raise ValueError(
-                f"dtype {numpy_dtype} cannot be stored: choose one of {', '.join(sorted(_DTYPES))}"
-            )
+            raise ValueError(f"dtype {numpy_dtype} cannot be stored: choose one of {', '.join(sorted(_DTYPES))}")
         # The format marks the end of a shape by its zeros, so that no side can be zero itself.
         if len(self.shape) > MAX_RANK or any(side < 1 for side in self.shape):
-            raise ValueError(
-                f"shape {list(self.shape)} cannot be stored: up to {MAX_RANK} sides, each at least 1"
-            )
+            raise ValueError(f"shape {list(self.shape)} cannot be stored: up to {MAX_RANK} sides, each at least 1")
         self.element_size = math.prod(self.shape) * self.numpy_dtype.itemsize
         if self.element_size > MAX_PAGE_SIZE:
             raise ValueError(
-                f"an array of shape {list(self.shape)} takes {self.element_size} bytes, more than the largest page "
+                f"an array of shape {list(self.shape)} takes {self.element_size} bytes, more than the "
+                "largest page "
                 f"({MAX_PAGE_SIZE}): split it into several samples or fields"
             )
 
@@ -161,9 +156,7 @@ class TorchTensorField(_ArrayField):
         try:
             numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
         except TypeError as error:
-            raise ValueError(
-                f"{dtype} has no counterpart in numpy: convert to another dtype first"
-            ) from error
+            raise ValueError(f"{dtype} has no counterpart in numpy: convert to another dtype first") from error
         super().__init__(numpy_dtype, shape)
         self.dtype = dtype
 
@@ -183,7 +176,7 @@ class TorchTensorField(_ArrayField):
 
 
 def _parse_arguments(binary: NDArray[np.uint8]) -> tuple[np.dtype, tuple[int, ...]]:
-    """Dtype and shape from a descriptor's arguments; raises `ValueError` for anything `to_binary` does not write."""
+    """Dtype and shape from a descriptor's arguments; `ValueError` for what `to_binary` never writes."""
     arguments = np.frombuffer(binary.tobytes(), dtype=_ARGUMENTS, count=1)[0]
     length = int(arguments["type_length"])
     if length > ARGUMENTS_LENGTH - _ARGUMENTS.itemsize:

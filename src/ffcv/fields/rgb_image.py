@@ -62,14 +62,15 @@ class EncodedImage:
 class RGBImageField(Field):
     """Images, stored as raw pixels or JPEG.
 
-    Values are uint8 arrays [H, W, 3], PIL images of any mode but 'F' (see `to_rgb`), or an `EncodedImage`, which is stored
-    unchanged whatever the write mode, unless `max_resolution` asks for a smaller one.
+    Values are uint8 arrays [H, W, 3], PIL images of any mode but 'F' (see `to_rgb`), or an `EncodedImage`,
+    which is stored unchanged whatever the write mode, unless `max_resolution` asks for a smaller one.
 
     Args:
-        write_mode: 'raw' stores pixels; 'jpg' compresses; 'smart' compresses images of more than `smart_threshold` bytes
-            of pixels; 'proportion' compresses a share of `compress_probability`. Which ones is drawn from a hash of the
-            pixels, so that the same image always gets the same answer.
-        max_resolution: Bound on the longer side in pixels; larger images are shrunk (area average), none enlarged.
+        write_mode: 'raw' stores pixels; 'jpg' compresses; 'smart' compresses images of more than
+            `smart_threshold` bytes of pixels; 'proportion' compresses a share of `compress_probability`.
+            Which ones is drawn from a hash of the pixels, so that the same image always gets the same answer.
+        max_resolution: Bound on the longer side in pixels; larger images are shrunk (area average), none
+            enlarged.
         smart_threshold: For 'smart', in bytes; None stores everything raw.
         jpeg_quality: 1 to 100, as libjpeg counts it.
         compress_probability: For 'proportion', 0 to 1.
@@ -149,25 +150,26 @@ class RGBImageField(Field):
         if wrong.any():
             i = first_index(wrong)
             raise ValueError(
-                f"sample {i}: an image of {height[i]} x {width[i]} pixels in mode {mode[i]} cannot have {allocated[i]} bytes"
+                f"sample {i}: an image of {height[i]} x {width[i]} pixels in mode {mode[i]} cannot have "
+                f"{allocated[i]} bytes"
             )
 
 
 def to_rgb(image: Any) -> NDArray[np.uint8]:
     """The pixels as uint8 [H, W, 3], by these rules.
 
-    Arrays must be uint8 [H, W, 3] already. Of PIL images: alpha is dropped (as torchvision's loader does), 16-bit grey
-    keeps its upper 8 bits, and every other mode (grey, palette, CMYK, YCbCr, ...) is converted by Pillow.
+    Arrays must be uint8 [H, W, 3] already. Of PIL images: alpha is dropped (as torchvision's loader does),
+    16-bit grey keeps its upper 8 bits, and every other mode (grey, palette, CMYK, YCbCr, ...) is converted by
+    Pillow.
 
     Raises:
         TypeError: Neither an array nor a PIL image.
-        ValueError: An array of another shape or dtype, a floating-point PIL image, or a side over 65535 pixels.
+        ValueError: An array of another shape or dtype, a floating-point PIL image, or a side over 65535
+            pixels.
     """
     if isinstance(image, Image.Image):
         if image.mode == "F":
-            raise ValueError(
-                "an image of floating-point pixels has no stated range: convert it to uint8 RGB first"
-            )
+            raise ValueError("an image of floating-point pixels has no stated range: convert it to uint8 RGB first")
         if image.mode.startswith("I"):
             # Pillow's own conversion would clip 16-bit values at 255.
             grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
@@ -179,9 +181,7 @@ def to_rgb(image: Any) -> NDArray[np.uint8]:
             f"RGBImageField stores PIL images, uint8 arrays [H, W, 3] and EncodedImage, got {type(image).__name__}"
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(
-            f"an image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}: convert it first"
-        )
+        raise ValueError(f"an image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}: convert it first")
     _check_size(*image.shape[:2])
     return image
 

@@ -1,0 +1,176 @@
+"""Runs `encode_chunk` in this thread, in threads or in worker processes, and yields the chunks in order.
+
+Why not `ProcessPoolExecutor`: its workers share one pipe for their results. One that is killed in the middle of a
+result leaves half a message there, for the rest of which the parent waits forever. Here every worker has a pipe of
+its own, and its death is the end of that pipe.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_connections
+from multiprocessing.process import BaseProcess
+from typing import Literal
+
+from ffcv._encoding import EncodedChunk, Job, Work, encode_chunk
+from ffcv.errors import WriteError
+
+Backend = Literal["process", "thread"]
+
+AHEAD = 2
+"""How many chunks beyond the number of workers may wait for their turn to be written."""
+
+EXIT_TIMEOUT_S = 5.0
+
+
+class WorkerTraceback(Exception):
+    """The traceback of an exception in a worker process, as text: the cause of its copy in the parent."""
+
+
+def encode_all(job: Job, chunks: Iterable[Work], workers: int, backend: Backend) -> Iterator[EncodedChunk]:
+    """Encodes the chunks in parallel and yields them in order; at most `workers + AHEAD` are held at a time.
+
+    Raises:
+        WriteError: As soon as any worker has failed or died, whichever chunk it was at.
+    """
+    if workers == 1:
+        return (encode_chunk(job, work) for work in chunks)
+    if backend == "thread":
+        return _encode_in_threads(job, iter(chunks), workers)
+    return _encode_in_processes(job, iter(chunks), workers)
+
+
+def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int) -> Iterator[EncodedChunk]:
+    stop = threading.Event()
+    pending: deque[Future[EncodedChunk]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="ffcv-write") as pool:
+        try:
+            exhausted = False
+            while pending or not exhausted:
+                while not exhausted and len(pending) < workers + AHEAD:
+                    if (work := next(chunks, None)) is None:
+                        exhausted = True
+                    else:
+                        pending.append(pool.submit(encode_chunk, job, work, stop))
+                for future in pending:
+                    if future.done():
+                        future.result()  # raises where any chunk has failed, not only the next one
+                if pending and pending[0].done():
+                    yield pending.popleft().result()
+                elif pending:
+                    wait([future for future in pending if not future.done()], return_when=FIRST_COMPLETED)
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Worker:
+    """A process that encodes chunks, one at a time."""
+
+    def __init__(self, job: Job) -> None:
+        # Forking lets scripts without a main guard and datasets that cannot be pickled work, as in the original.
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+        self.connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, job), name="ffcv-write")
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forking beside threads; `_serve` uses nothing that theirs could have locked.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.process.start()
+        theirs.close()  # so that the worker holds the only other end, and its death closes the pipe
+        self.number = -1
+        self.work: Work = ()
+
+    def send(self, number: int, work: Work) -> None:
+        self.number, self.work = number, work
+        self.connection.send(work)
+
+    def receive(self, path: str) -> EncodedChunk:
+        try:
+            result, report = self.connection.recv()
+        except (EOFError, OSError) as error:
+            first, last = self.work[0][0], self.work[-1][0]
+            raise WriteError(
+                f"{path}: a worker process died at one of the samples {first} to {last} (out of memory, or a crash "
+                "in native code?); run with num_workers=1 to see where",
+                first,
+            ) from error
+        if isinstance(result, WriteError):
+            raise result from WorkerTraceback(f"in the worker process:\n{report}")
+        return result
+
+    def stop(self, graceful: bool) -> None:
+        if graceful:
+            try:
+                self.connection.send(None)
+                self.process.join(EXIT_TIMEOUT_S)
+            except OSError:
+                pass  # it has died meanwhile, with its work done
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self.connection.close()
+
+
+def _encode_in_processes(job: Job, chunks: Iterator[Work], workers: int) -> Iterator[EncodedChunk]:
+    pool: list[_Worker] = []
+    finished: dict[int, EncodedChunk] = {}
+    numbered = enumerate(chunks)
+    next_out = next_in = 0
+    complete = False
+    try:
+        for _ in range(workers):
+            pool.append(_Worker(job))
+        idle, busy = list(pool), dict[Connection, _Worker]()
+        while True:
+            while idle and next_in < next_out + workers + AHEAD:
+                if (numbered_work := next(numbered, None)) is None:
+                    break
+                worker = idle.pop()
+                worker.send(*numbered_work)
+                busy[worker.connection] = worker
+                next_in += 1
+            if next_out in finished:
+                yield finished.pop(next_out)
+                next_out += 1
+            elif busy:
+                for connection in wait_connections(list(busy)):
+                    worker = busy.pop(connection)  # type: ignore[arg-type]
+                    finished[worker.number] = worker.receive(job.path)
+                    idle.append(worker)
+            else:
+                break
+        complete = True
+    finally:
+        for worker in pool:
+            worker.stop(graceful=complete)
+
+
+def _serve(connection: Connection, job: Job) -> None:
+    """The worker process: encodes what it is sent until it is sent None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    if "torch" in sys.modules:
+        # A forked process inherits torch's record of threads that do not run here, and would wait for them.
+        sys.modules["torch"].set_num_threads(1)
+    while (work := connection.recv()) is not None:
+        try:
+            connection.send((encode_chunk(job, work), ""))
+        except WriteError as error:
+            connection.send((error, traceback.format_exc()))
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_connections([parent.sentinel])
+        os._exit(1)
