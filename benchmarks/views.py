@@ -4,9 +4,9 @@
     python benchmarks/views.py --data FOLDER        any folder (or zip) of JPEG files
     python benchmarks/views.py --systems ours torchvision_pil --workloads P1 P2 --turns 5
 
-Every measurement is a process of its own: a warm-up epoch, then a timed one of about 500 images. Systems take turns, so that a
-machine that slows down slows all of them; the table shows medians, and ratios within the run. CPU seconds count worker
-processes too.
+Every measurement is a process of its own: a warm-up epoch, then a timed one of about 500 images. Systems take turns,
+so that a machine that slows down slows all of them; the table shows medians, and ratios within the run. CPU seconds
+count worker processes too.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <mutex>
 
+#include "checksum.h"
 #include "kernels/kernels.h"
+#include "taps.h"
 
 namespace ffcv {
 
@@ -15,59 +17,6 @@ uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
     if (buffer.size() < bytes) buffer.resize(bytes);
     return buffer.data();
 }
-
-// Rounds `exact` weights (which sum to 1) to fixed point such that they still sum to 1: flat areas keep their value.
-void quantise(const double* exact, int count, int32_t* weights) {
-    int sum = 0, largest = 0;
-    for (int k = 0; k < count; ++k) {
-        weights[k] = static_cast<int32_t>(std::lround(exact[k] * (1 << weight_bits)));
-        sum += weights[k];
-        if (weights[k] > weights[largest]) largest = k;
-    }
-    weights[largest] += (1 << weight_bits) - sum;
-}
-
-// The antialiased triangle filter of Pillow's BILINEAR: its support grows with the scale when shrinking.
-struct TapTable {
-    std::vector<int32_t> first;
-    std::vector<int32_t> weights;
-    int taps = 0;
-
-    Taps make(int in_size, int out_size) {
-        const double scale = static_cast<double>(in_size) / out_size;
-        const double support = std::max(scale, 1.0);
-        const auto begin_of = [&](double centre) { return std::max(0, static_cast<int>(centre - support + 0.5)); };
-        const auto end_of = [&](double centre) { return std::min(in_size, static_cast<int>(centre + support + 0.5)); };
-        taps = 0;
-        for (int i = 0; i < out_size; ++i) {
-            const double centre = (i + 0.5) * scale;
-            taps = std::max(taps, end_of(centre) - begin_of(centre));
-        }
-        first.resize(static_cast<size_t>(out_size));
-        weights.assign(static_cast<size_t>(out_size) * static_cast<size_t>(taps), 0);
-        exact_.resize(static_cast<size_t>(taps));
-        for (int i = 0; i < out_size; ++i) {
-            const double centre = (i + 0.5) * scale;
-            const int begin = begin_of(centre), end = end_of(centre);
-            const int start = std::min(begin, in_size - taps);  // all taps inside; the extra ones weigh nothing
-            double sum = 0.0;
-            for (int k = 0; k < taps; ++k) {
-                const int position = start + k;
-                const double distance = std::abs(position - centre + 0.5) / support;
-                const bool inside = position >= begin && position < end;
-                exact_[static_cast<size_t>(k)] = inside ? std::max(0.0, 1.0 - distance) : 0.0;
-                sum += exact_[static_cast<size_t>(k)];
-            }
-            for (double& weight : exact_) weight /= sum;
-            first[static_cast<size_t>(i)] = start;
-            quantise(exact_.data(), taps, &weights[static_cast<size_t>(i) * static_cast<size_t>(taps)]);
-        }
-        return {first.data(), weights.data(), taps};
-    }
-
-private:
-    std::vector<double> exact_;
-};
 
 Region union_of_boxes(std::span<const ViewProgram> views, size_t sample) {
     Region all = views[0].box(sample);
@@ -126,13 +75,15 @@ void clear(const ViewProgram& program, size_t sample) {
 struct Renderer::Worker {
     JpegDecoder decoder;
     TapTable horizontal, vertical;
+    GaussianTaps gaussian;
     std::vector<uint8_t> decoded, view, scratch;
-    std::vector<int32_t> blur_weights;
-    std::vector<double> blur_exact;
 
     Pixels decode(const ImageBatch& images, size_t sample, const Region& wanted);
-    void resample(const Pixels& source, const Region& box, bool flip, const Planar& out);
+    void resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip, const Planar& out);
+    void place(const Pixels& source, const Region& box, bool flip, const Planar& out);
     void apply(const Op& op, size_t sample, const Planar& image);
+    void affine(const float* parameters, const Planar& image);
+    void fill_box(const float* parameters, const Planar& image);
     void color_jitter(const float* parameters, const Planar& image);
     void blur(float sigma, int kernel_size, const Planar& image);
     void render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample);
@@ -145,8 +96,13 @@ void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProg
     for (const ViewProgram& program : views) {
         const size_t pixels = static_cast<size_t>(program.height) * static_cast<size_t>(program.width);
         const Planar image{grown(view, 3 * pixels), program.height, program.width};
-        resample(source, program.box(sample), program.flips != nullptr && program.flips[sample] != 0, image);
-        for (const Op& op : program.ops) apply(op, sample, image);
+        const bool flip = program.flips != nullptr && program.flips[sample] != 0;
+        if (program.pad)
+            place(source, program.box(sample), flip, image);
+        else
+            resample(source, program.box(sample), program.interpolation, flip, image);
+        for (const Op& op : program.ops)
+            if (!std::isnan(op.row(sample)[0])) apply(op, sample, image);
         pack(program, sample, image);
     }
 }
@@ -157,6 +113,8 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
         throw DecodeError("its bytes (offset " + std::to_string(offset) + ", size " + std::to_string(size) +
                           ") lie outside the file");
     const std::span<const uint8_t> bytes = images.storage.subspan(offset, size);
+    if (images.checksums != nullptr && crc32c(bytes) != images.checksums[sample])
+        throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
     if (static_cast<ImageMode>(images.modes[sample]) == ImageMode::jpeg) return decoder.decode(bytes, wanted, decoded);
     const int height = images.shapes[2 * sample], width = images.shapes[2 * sample + 1];
     const size_t stride = static_cast<size_t>(width) * 3;
@@ -166,15 +124,31 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
     return {bytes.data(), stride, {0, 0, height, width}};  // raw pixels are read where they lie
 }
 
-void Renderer::Worker::resample(const Pixels& source, const Region& box, bool flip, const Planar& out) {
+void Renderer::Worker::resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip,
+                                const Planar& out) {
     const uint8_t* const corner = source.at(box.top, box.left);
     if (box.height == out.height && box.width == out.width) {
         kernels().deinterleave(corner, source.stride, flip, out);
         return;
     }
-    const Taps across = horizontal.make(box.width, out.width), down = vertical.make(box.height, out.height);
+    const bool enlarging = out.height > box.height || out.width > box.width;
+    const Taps across = horizontal.make(interpolation, box.width, out.width, enlarging);
+    const Taps down = vertical.make(interpolation, box.height, out.height, enlarging);
     kernels().resample(corner, source.stride, box.height, box.width, across, down, flip,
                        grown(scratch, resample_scratch(box.height, box.width, out.width)), out);
+}
+
+void Renderer::Worker::place(const Pixels& source, const Region& box, bool flip, const Planar& out) {
+    if (box.height > out.height || box.width > out.width) throw DecodeError("the image is larger than its padded view");
+    const size_t width = static_cast<size_t>(box.width);
+    const Planar part{grown(scratch, 3 * width * static_cast<size_t>(box.height)), box.height, box.width};
+    kernels().deinterleave(source.at(box.top, box.left), source.stride, flip, part);
+    std::memset(out.data, 0, 3 * out.plane_size());
+    const size_t shift = flip ? static_cast<size_t>(out.width - box.width) : 0;
+    for (int channel = 0; channel < 3; ++channel)
+        for (size_t y = 0; y < static_cast<size_t>(box.height); ++y)
+            std::memcpy(out.plane(channel) + y * static_cast<size_t>(out.width) + shift,
+                        part.plane(channel) + y * width, width);
 }
 
 void Renderer::Worker::apply(const Op& op, size_t sample, const Planar& image) {
@@ -194,7 +168,45 @@ void Renderer::Worker::apply(const Op& op, size_t sample, const Planar& image) {
         case OpCode::gaussian_blur:
             if (p[0] > 0.0f) blur(p[0], static_cast<int>(p[1]), image);
             return;
+        case OpCode::flip_vertical:
+            if (p[0] != 0.0f) kernels().flip_vertical(image);
+            return;
+        case OpCode::affine:
+            return affine(p, image);
+        case OpCode::fill_box:
+            return fill_box(p, image);
+        case OpCode::posterize:
+            if (p[0] < 8.0f) kernels().posterize(image, std::max(0, static_cast<int>(p[0])));
+            return;
+        case OpCode::equalize:
+            if (p[0] != 0.0f) kernels().equalize(image);
+            return;
+        case OpCode::autocontrast:
+            if (p[0] != 0.0f) kernels().autocontrast(image);
+            return;
+        case OpCode::sharpness:
+            if (p[0] != 1.0f) kernels().sharpness(image, p[0], grown(scratch, 3 * image.plane_size()));
+            return;
+        case OpCode::noise:
+            if (p[0] != 0.0f || p[1] != 0.0f)
+                kernels().add_noise(image, p[0], p[1], static_cast<uint32_t>(p[2]), static_cast<uint32_t>(p[3]));
+            return;
     }
+}
+
+void Renderer::Worker::affine(const float* parameters, const Planar& image) {
+    double matrix[6];
+    for (int i = 0; i < 6; ++i) matrix[i] = static_cast<double>(parameters[4 + 2 * i]) + parameters[5 + 2 * i];
+    const uint8_t fill[3] = {static_cast<uint8_t>(parameters[1]), static_cast<uint8_t>(parameters[2]),
+                             static_cast<uint8_t>(parameters[3])};
+    kernels().affine(image, matrix, parameters[0] != 0.0f, fill, grown(scratch, 3 * image.plane_size()));
+}
+
+void Renderer::Worker::fill_box(const float* parameters, const Planar& image) {
+    const uint8_t colour[3] = {static_cast<uint8_t>(parameters[4]), static_cast<uint8_t>(parameters[5]),
+                               static_cast<uint8_t>(parameters[6])};
+    kernels().fill_box(image, static_cast<int>(parameters[0]), static_cast<int>(parameters[1]),
+                       static_cast<int>(parameters[2]), static_cast<int>(parameters[3]), colour);
 }
 
 void Renderer::Worker::color_jitter(const float* parameters, const Planar& image) {
@@ -217,21 +229,10 @@ void Renderer::Worker::color_jitter(const float* parameters, const Planar& image
 }
 
 void Renderer::Worker::blur(float sigma, int kernel_size, const Planar& image) {
-    blur_weights.resize(static_cast<size_t>(kernel_size));
-    blur_exact.resize(static_cast<size_t>(kernel_size));
-    double sum = 0.0;
-    for (int k = 0; k < kernel_size; ++k) {
-        const double x = (k - kernel_size / 2) / static_cast<double>(sigma);
-        sum += blur_exact[static_cast<size_t>(k)] = std::exp(-0.5 * x * x);
-    }
-    for (double& weight : blur_exact) weight /= sum;
-    quantise(blur_exact.data(), kernel_size, blur_weights.data());
-    int zeros = 0;  // at either end: taps that weigh nothing in 14 bits cost nothing
-    while (2 * zeros + 1 < kernel_size && blur_weights[static_cast<size_t>(zeros)] == 0) ++zeros;
-    const int taps = kernel_size - 2 * zeros;
-    if (taps == 1) return;
-    kernels().blur(image, blur_weights.data() + zeros, taps,
-                   grown(scratch, blur_scratch(image.height, image.width, taps)));
+    const std::span<const int32_t> weights = gaussian.make(sigma, kernel_size);
+    const int taps = static_cast<int>(weights.size());
+    if (taps > 1)
+        kernels().blur(image, weights.data(), taps, grown(scratch, blur_scratch(image.height, image.width, taps)));
 }
 
 Renderer::Renderer(size_t num_threads) : pool_(num_threads) {

@@ -2,15 +2,18 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
+#include <optional>
 #include <tuple>
 
 #include "batch.h"
+#include "bindings_file.h"
 #include "kernels/kernels.h"
 #include "random.h"
 
@@ -72,10 +75,18 @@ public:
 
     View(Array<const int32_t, nb::shape<-1, 4>> boxes, nb::object flips, int height, int width,
          const std::vector<std::pair<OpCode, Parameters>>& ops, nb::ndarray<nb::c_contig, nb::device::cpu> out,
-         bool channels_first, std::array<float, 3> scale, std::array<float, 3> bias)
+         bool channels_first, std::array<float, 3> scale, std::array<float, 3> bias, bool pad,
+         Interpolation interpolation)
         : batch_(boxes.shape(0)), boxes_(boxes), out_(out) {
         if (height < 1 || width < 1) throw nb::value_error("a view's height and width must be positive");
-        program_ = {.boxes = boxes.data(), .flips = nullptr, .height = height, .width = width, .ops = {}, .output = {}};
+        program_ = {.boxes = boxes.data(),
+                    .flips = nullptr,
+                    .height = height,
+                    .width = width,
+                    .pad = pad,
+                    .interpolation = interpolation,
+                    .ops = {},
+                    .output = {}};
         if (!flips.is_none()) {
             flips_ = nb::cast<Array<const uint8_t, nb::shape<-1>>>(flips);
             if (flips_.shape(0) != batch_) throw nb::value_error("flips must have one entry a sample");
@@ -108,8 +119,7 @@ private:
     }
 
     void add(OpCode code, const Parameters& parameters) {
-        constexpr size_t columns[] = {1, 5, 1, 2, 2};  // by OpCode
-        if (parameters.shape(0) != batch_ || parameters.shape(1) != columns[static_cast<size_t>(code)])
+        if (parameters.shape(0) != batch_ || parameters.shape(1) != num_columns[static_cast<size_t>(code)])
             throw nb::value_error("an operation's parameters have the wrong shape");
         program_.ops.push_back({code, parameters.data(), parameters.shape(1)});
         parameters_.push_back(parameters);
@@ -128,8 +138,10 @@ std::vector<std::pair<size_t, std::string>> render(Renderer& renderer, Bytes sto
                                                    Array<const uint64_t, nb::shape<-1>> sizes,
                                                    Array<const uint8_t, nb::shape<-1>> modes,
                                                    Array<const int32_t, nb::shape<-1, 2>> shapes,
-                                                   const std::vector<View*>& views) {
+                                                   const std::vector<View*>& views,
+                                                   std::optional<Array<const uint32_t, nb::shape<-1>>> checksums) {
     const size_t batch = offsets.shape(0);
+    if (checksums && checksums->shape(0) != batch) throw nb::value_error("checksums must have one entry a sample");
     if (sizes.shape(0) != batch || modes.shape(0) != batch || shapes.shape(0) != batch)
         throw nb::value_error("offsets, sizes, modes and shapes must have one row a sample");
     std::vector<ViewProgram> programs;
@@ -137,7 +149,8 @@ std::vector<std::pair<size_t, std::string>> render(Renderer& renderer, Bytes sto
         if (view == nullptr || view->batch() != batch) throw nb::value_error("a view is for another batch size");
         programs.push_back(view->program());
     }
-    const ImageBatch images{span_of(storage), offsets.data(), sizes.data(), modes.data(), shapes.data(), batch};
+    const ImageBatch images{span_of(storage), offsets.data(), sizes.data(), modes.data(), shapes.data(), batch,
+                            checksums ? checksums->data() : nullptr};
     std::vector<SampleError> errors;
     {
         nb::gil_scoped_release release;
@@ -160,6 +173,7 @@ NB_MODULE(_core, m) {
     using namespace ffcv;
     m.doc() = "The native core: JPEG decoding, views, random streams.";
     nb::exception<DecodeError>(m, "DecodeError", PyExc_ValueError);
+    bind_file(m);
 
     m.def("philox4x32", &philox, "counter"_a, "key"_a, "One Philox4x32-10 block (for tests).");
     m.def("uniforms", &draw_uniforms, "seed"_a, "stream"_a, "epoch"_a, "samples"_a, "count"_a,
@@ -173,20 +187,26 @@ NB_MODULE(_core, m) {
         "Uses the kernels built for `isa`; False if this machine or build has none (for tests).");
 
     nb::enum_<OpCode>(m, "OpCode", "What the core can do to a view; csrc/program.h gives the parameters.")
-        .value("flip_horizontal", OpCode::flip_horizontal)
-        .value("color_jitter", OpCode::color_jitter)
-        .value("grayscale", OpCode::grayscale)
-        .value("solarize", OpCode::solarize)
-        .value("gaussian_blur", OpCode::gaussian_blur);
+#define FFCV_VALUE(name, columns) .value(#name, OpCode::name)
+        FFCV_OPCODES(FFCV_VALUE)
+#undef FFCV_VALUE
+            ;
+    nb::enum_<Interpolation>(m, "Interpolation", "How a view is resized.")
+        .value("bilinear", Interpolation::bilinear)
+        .value("bicubic", Interpolation::bicubic)
+        .value("nearest", Interpolation::nearest)
+        .value("area", Interpolation::area);
     nb::class_<View>(m, "View", "One view of every image of a batch: what to do, and the array to do it into.")
         .def(nb::init<Array<const int32_t, nb::shape<-1, 4>>, nb::object, int, int,
                       const std::vector<std::pair<OpCode, View::Parameters>>&,
-                      nb::ndarray<nb::c_contig, nb::device::cpu>, bool, std::array<float, 3>, std::array<float, 3>>(),
+                      nb::ndarray<nb::c_contig, nb::device::cpu>, bool, std::array<float, 3>, std::array<float, 3>,
+                      bool, Interpolation>(),
              "boxes"_a, "flips"_a.none(), "height"_a, "width"_a, "ops"_a, "out"_a, "channels_first"_a, "scale"_a,
-             "bias"_a);
+             "bias"_a, "pad"_a = false, "interpolation"_a = Interpolation::bilinear);
     nb::class_<Renderer>(m, "Renderer", "A thread pool that renders batches.")
         .def(nb::init<size_t>(), "num_threads"_a)
         .def_prop_ro("num_threads", &Renderer::num_threads)
         .def("render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
+             "checksums"_a.none() = nb::none(),
              "Renders `views`; returns (position, message) of each sample that failed, whose outputs are zeros.");
 }

@@ -6,16 +6,37 @@
 #include <vector>
 
 #include "jpeg.h"
+#include "taps.h"
 
 namespace ffcv {
 
-// The columns of an operation's parameters, one row a sample; a row that says "identity" leaves the image alone.
+// The operations with the number of their parameters' columns, one row a sample. A row that says "identity" leaves the
+// image alone, and so does a row of any operation that begins with NaN.
+#define FFCV_OPCODES(X)                                                                                                \
+    X(flip_horizontal, 1) /* applied */                                                                                \
+    X(color_jitter, 5)    /* brightness, contrast, saturation factors; hue shift in turns; order (0..23) */            \
+    X(grayscale, 1)       /* applied */                                                                                \
+    X(solarize, 2)        /* applied, threshold */                                                                     \
+    X(gaussian_blur, 2)   /* sigma in pixels (0: not applied), kernel size */                                          \
+    X(flip_vertical, 1)   /* applied */                                                                                \
+    X(affine, 16)         /* bilinear, R, G, B outside; six doubles (target -> source), each as a sum of two floats */ \
+    X(fill_box, 7)        /* top, left, height, width (0: not applied), R, G, B */                                     \
+    X(posterize, 1)       /* bits that are kept (8: identity) */                                                       \
+    X(equalize, 1)        /* applied */                                                                                \
+    X(autocontrast, 1)    /* applied */                                                                                \
+    X(sharpness, 1)       /* factor (1: identity) */                                                                   \
+    X(noise, 4)           /* mean and sigma on the 0..255 scale (both 0: identity), two keys of 24 bits */
+
 enum class OpCode : int {
-    flip_horizontal = 0,  // applied
-    color_jitter = 1,     // brightness, contrast, saturation factors; hue shift in turns; order (0..23)
-    grayscale = 2,        // applied
-    solarize = 3,         // applied, threshold
-    gaussian_blur = 4,    // sigma in pixels (0: not applied), kernel size
+#define FFCV_OPCODE(name, columns) name,
+    FFCV_OPCODES(FFCV_OPCODE)
+#undef FFCV_OPCODE
+};
+
+inline constexpr size_t num_columns[] = {
+#define FFCV_COLUMNS(name, columns) columns,
+    FFCV_OPCODES(FFCV_COLUMNS)
+#undef FFCV_COLUMNS
 };
 
 struct Op {
@@ -40,6 +61,8 @@ struct ViewProgram {
     const int32_t* boxes;  // [batch, 4]: top, left, height, width in the source image
     const uint8_t* flips;  // [batch], or null: mirror left and right while resampling
     int height, width;     // of the rendered view
+    bool pad;              // boxes keep their size, in the top left corner, with zeros around
+    Interpolation interpolation;
     std::vector<Op> ops;
     Output output;
 
@@ -59,6 +82,7 @@ struct ImageBatch {
     const uint8_t* modes;     // [batch], ImageMode
     const int32_t* shapes;    // [batch, 2]: height, width
     size_t size;
+    const uint32_t* checksums = nullptr;  // [batch], CRC32C of the bytes; null: not checked
 };
 
 }  // namespace ffcv

@@ -19,13 +19,22 @@ def render(
     channels_first: bool = False,
     scale: Sequence[float] = (1, 1, 1),
     bias: Sequence[float] = (0, 0, 0),
+    interpolation: str = "bilinear",
 ) -> np.ndarray:
     """Renders one view of `image` (uint8 [H, W, 3]; or of `jpeg`, then `image` only gives the size)."""
     shape = (1, 3, *size) if channels_first else (1, *size, 3)
     out = np.full(shape, 99, dtype)  # poison
     columns = [(code, np.array([parameters], np.float32)) for code, parameters in ops]
     view = _core.View(
-        np.array([box], np.int32), np.array([flip], np.uint8), *size, columns, out, channels_first, scale, bias
+        np.array([box], np.int32),
+        np.array([flip], np.uint8),
+        *size,
+        columns,
+        out,
+        channels_first,
+        scale,
+        bias,
+        interpolation=_core.Interpolation[interpolation],
     )
     data = np.ascontiguousarray(image).reshape(-1) if jpeg is None else jpeg
     errors = _core.Renderer(1).render(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from workloads import BATCH_SIZE, MEAN, STD, Source
 
 from ffcv import Loader, OrderOption
 from ffcv.transforms import (
@@ -20,6 +19,7 @@ from ffcv.transforms import (
     ToTensor,
     ToTorchImage,
 )
+from workloads import BATCH_SIZE, MEAN, STD, Source
 
 
 def _simclr(*more: object) -> list:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+
 from workloads import BATCH_SIZE, MEAN, STD, Source
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))

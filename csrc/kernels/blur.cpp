@@ -23,7 +23,7 @@ int reflect(int index, int size) {
 }
 
 void blur_row(const uint8_t* padded, const int32_t* weights, int kernel_size, size_t width, int16_t* out) {
-    constexpr int shift = weight_bits - fraction_bits;
+    constexpr int shift = blur_weight_bits - fraction_bits;
     for (size_t x = 0; x < width; x += block) {
         Sums sums[parts];
         for (Sums& sum : sums) sum = Sums{} + (1 << (shift - 1));
@@ -39,7 +39,7 @@ void blur_row(const uint8_t* padded, const int32_t* weights, int kernel_size, si
 
 void blur_column_block(const int16_t* rows, size_t row_pixels, int y, int height, const int32_t* weights,
                        int kernel_size, uint8_t* out) {
-    constexpr int shift = weight_bits + fraction_bits;
+    constexpr int shift = blur_weight_bits + fraction_bits;
     Sums sums[parts];
     for (Sums& sum : sums) sum = Sums{} + (1 << (shift - 1));
     for (int k = 0; k < kernel_size; ++k) {

@@ -1,8 +1,85 @@
-// Moving pixels without mixing them.
+// Moving pixels: mirroring, affine maps, boxes of one colour.
 #include "kernels/kernels.h"
 
 namespace ffcv {
 namespace FFCV_ISA {
+namespace {
+
+int64_t floor_of(double value) {
+    const int64_t truncated = static_cast<int64_t>(value);
+    return truncated - (value < static_cast<double>(truncated) ? 1 : 0);
+}
+
+struct Map {
+    const uint8_t* from;  // planar, as large as the view
+    const Planar& to;
+    const double* m;
+    const uint8_t* fill;
+
+    bool inside(int64_t x, int64_t y) const { return x >= 0 && x < to.width && y >= 0 && y < to.height; }
+
+    void copy(int64_t x, int64_t y, size_t target) const {
+        const bool known = inside(x, y);
+        const size_t source =
+            known ? static_cast<size_t>(y) * static_cast<size_t>(to.width) + static_cast<size_t>(x) : 0;
+        for (int channel = 0; channel < 3; ++channel) {
+            const uint8_t* const plane = from + static_cast<size_t>(channel) * to.plane_size();
+            to.plane(channel)[target] = known ? plane[source] : fill[channel];
+        }
+    }
+
+    // Pillow steps through the source in doubles when nothing turns ...
+    void scaled() const {
+        double y = m[5] + m[4] * 0.5;
+        size_t target = 0;
+        for (int row = 0; row < to.height; ++row, y += m[4]) {
+            double x = m[2] + m[0] * 0.5;
+            for (int column = 0; column < to.width; ++column, x += m[0])
+                copy(x < 0.0 ? -1 : static_cast<int64_t>(x), y < 0.0 ? -1 : static_cast<int64_t>(y), target++);
+        }
+    }
+
+    // ... and in 16.16 fixed point when something does.
+    void turned() const {
+        const auto fixed = [](double value) { return floor_of(value * 65536.0 + 0.5); };
+        int64_t row_x = fixed(m[2] + m[0] * 0.5 + m[1] * 0.5), row_y = fixed(m[5] + m[3] * 0.5 + m[4] * 0.5);
+        const int64_t a = fixed(m[0]), b = fixed(m[1]), d = fixed(m[3]), e = fixed(m[4]);
+        size_t target = 0;
+        for (int row = 0; row < to.height; ++row, row_x += b, row_y += e) {
+            int64_t x = row_x, y = row_y;
+            for (int column = 0; column < to.width; ++column, x += a, y += d) copy(x >> 16, y >> 16, target++);
+        }
+    }
+
+    // Pillow's bilinear filter: borders repeat, results truncate.
+    void blended() const {
+        size_t target = 0;
+        for (int row = 0; row < to.height; ++row) {
+            for (int column = 0; column < to.width; ++column, ++target) {
+                const double x = m[0] * (column + 0.5) + m[1] * (row + 0.5) + m[2];
+                const double y = m[3] * (column + 0.5) + m[4] * (row + 0.5) + m[5];
+                const bool known = x >= 0.0 && x < to.width && y >= 0.0 && y < to.height;
+                for (int channel = 0; channel < 3; ++channel)
+                    to.plane(channel)[target] = known ? blend_at(channel, x - 0.5, y - 0.5) : fill[channel];
+            }
+        }
+    }
+
+    uint8_t blend_at(int channel, double x, double y) const {
+        const int left = static_cast<int>(floor_of(x)), top = static_cast<int>(floor_of(y));
+        const double right_share = x - left, bottom_share = y - top;
+        const int x0 = left < 0 ? 0 : left, x1 = left + 1 < to.width ? left + 1 : to.width - 1;
+        const int y0 = top < 0 ? 0 : top, y1 = top + 1 < to.height ? top + 1 : to.height - 1;
+        const uint8_t* const plane = from + static_cast<size_t>(channel) * to.plane_size();
+        const uint8_t* const above = plane + static_cast<size_t>(y0) * static_cast<size_t>(to.width);
+        const uint8_t* const below = plane + static_cast<size_t>(y1) * static_cast<size_t>(to.width);
+        const double upper = above[x0] + (above[x1] - static_cast<double>(above[x0])) * right_share;
+        const double lower = below[x0] + (below[x1] - static_cast<double>(below[x0])) * right_share;
+        return static_cast<uint8_t>(upper + (lower - upper) * bottom_share);
+    }
+};
+
+}  // namespace
 
 void deinterleave(const uint8_t* source, size_t stride, bool flip, const Planar& out) {
     const size_t width = static_cast<size_t>(out.width);
@@ -26,6 +103,45 @@ void flip_horizontal(const Planar& view) {
             const uint8_t left = row[x];
             row[x] = row[width - 1 - x];
             row[width - 1 - x] = left;
+        }
+    }
+}
+
+void flip_vertical(const Planar& view) {
+    const size_t width = static_cast<size_t>(view.width), height = static_cast<size_t>(view.height);
+    for (int channel = 0; channel < 3; ++channel) {
+        for (size_t y = 0; y < height / 2; ++y) {
+            uint8_t* const above = view.plane(channel) + y * width;
+            uint8_t* const below = view.plane(channel) + (height - 1 - y) * width;
+            for (size_t x = 0; x < width; ++x) {
+                const uint8_t value = above[x];
+                above[x] = below[x];
+                below[x] = value;
+            }
+        }
+    }
+}
+
+void affine(const Planar& view, const double* matrix, bool bilinear, const uint8_t* fill, uint8_t* scratch) {
+    __builtin_memcpy(scratch, view.data, 3 * view.plane_size());
+    const Map map{scratch, view, matrix, fill};
+    if (bilinear)
+        map.blended();
+    else if (matrix[1] == 0.0 && matrix[3] == 0.0)
+        map.scaled();
+    else
+        map.turned();
+}
+
+void fill_box(const Planar& view, int top, int left, int height, int width, const uint8_t* colour) {
+    const int bottom = top + height < view.height ? top + height : view.height;
+    const int right = left + width < view.width ? left + width : view.width;
+    top = top < 0 ? 0 : top;
+    left = left < 0 ? 0 : left;
+    for (int channel = 0; channel < 3; ++channel) {
+        for (int y = top; y < bottom; ++y) {
+            uint8_t* const row = view.plane(channel) + static_cast<size_t>(y) * static_cast<size_t>(view.width);
+            for (int x = left; x < right; ++x) row[x] = colour[channel];
         }
     }
 }

@@ -22,7 +22,8 @@ struct Taps {
     const int32_t* weights;
     int taps;
 };
-inline constexpr int weight_bits = 14;
+inline constexpr int weight_bits = 22;       // Pillow's: the same sums, so the same pixels
+inline constexpr int blur_weight_bits = 14;  // leaves room for the seven fractional bits between the passes
 
 inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -54,7 +55,16 @@ struct KernelTable {
     void (*hue)(const Planar& view, float turns);
     void (*grayscale)(const Planar& view);
     void (*solarize)(const Planar& view, int threshold);
-    // Separable, reflecting at the borders; `weights` [kernel_size] sum to 1 << weight_bits; `scratch` holds
+    void (*flip_vertical)(const Planar& view);
+    // `matrix`: six numbers that take the target's x, y to the source's; `scratch` holds 3 * plane_size() bytes.
+    void (*affine)(const Planar& view, const double* matrix, bool bilinear, const uint8_t* fill, uint8_t* scratch);
+    void (*fill_box)(const Planar& view, int top, int left, int height, int width, const uint8_t* colour);
+    void (*posterize)(const Planar& view, int bits);
+    void (*equalize)(const Planar& view);
+    void (*autocontrast)(const Planar& view);
+    void (*sharpness)(const Planar& view, float factor, uint8_t* scratch);  // 3 * plane_size() bytes
+    void (*add_noise)(const Planar& view, float mean, float sigma, uint32_t key_a, uint32_t key_b);
+    // Separable, reflecting at the borders; `weights` [kernel_size] sum to 1 << blur_weight_bits; `scratch` holds
     // blur_scratch() bytes.
     void (*blur)(const Planar& view, const int32_t* weights, int kernel_size, uint8_t* scratch);
     void (*pack_float32)(const Planar& view, const float* scale, const float* bias, bool channels_first, float* out);

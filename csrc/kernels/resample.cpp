@@ -10,8 +10,6 @@ constexpr int32_t half = 1 << (weight_bits - 1);
 using Sums = Vector<int32_t, lanes>;
 using Bytes = Vector<uint8_t, lanes>;
 
-// The weights are not negative and sum to one, so sums never leave 0..255.
-
 // Rows go through the horizontal pass together, as many as fill a register with pixels of four 32-bit numbers: a pixel
 // of the group is [rows_together][4].
 constexpr int rows_together = lanes / 4;
@@ -39,7 +37,7 @@ void horizontal_pass(const int32_t* group, const Taps& taps, int out_width, bool
         const int32_t* const pixel = group + static_cast<size_t>(taps.first[x]) * lanes;
         Sums sum = Sums{} + half;
         for (int k = 0; k < number; ++k) sum += load<Sums>(pixel + k * lanes) * weights[k];
-        const Bytes bytes = narrow<lanes>(sum >> weight_bits);
+        const Bytes bytes = narrow_clamped<lanes>(sum >> weight_bits);
         uint8_t pixels[lanes];
         store(pixels, bytes);
         for (int row = 0; row < rows_together; ++row)
@@ -56,7 +54,8 @@ void vertical_pass(const uint8_t* rows, size_t row_bytes, const int32_t* weights
             const int32_t weight = weights[k];
             for (int part = 0; part < 4; ++part) sums[part] += widen<lanes>(load<Bytes>(in + part * lanes)) * weight;
         }
-        for (int part = 0; part < 4; ++part) store(out + x + part * lanes, narrow<lanes>(sums[part] >> weight_bits));
+        for (int part = 0; part < 4; ++part)
+            store(out + x + part * lanes, narrow_clamped<lanes>(sums[part] >> weight_bits));
     }
 }
 

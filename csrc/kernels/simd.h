@@ -41,6 +41,12 @@ inline Vector<uint8_t, N> narrow(Vector<int32_t, N> numbers) {
     return __builtin_convertvector(__builtin_convertvector(numbers, Vector<int16_t, N>), Vector<uint8_t, N>);
 }
 
+template <int N>
+inline Vector<uint8_t, N> narrow_clamped(Vector<int32_t, N> numbers) {
+    numbers = numbers < 0 ? Vector<int32_t, N>{} : numbers;
+    return narrow<N>(numbers > 255 ? Vector<int32_t, N>{} + 255 : numbers);
+}
+
 template <class V>
 inline void store(void* to, V value) {
     __builtin_memcpy(to, &value, sizeof value);

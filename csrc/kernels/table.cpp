@@ -16,6 +16,14 @@ void saturation(const Planar&, float);
 void hue(const Planar&, float);
 void grayscale(const Planar&);
 void solarize(const Planar&, int);
+void flip_vertical(const Planar&);
+void affine(const Planar&, const double*, bool, const uint8_t*, uint8_t*);
+void fill_box(const Planar&, int, int, int, int, const uint8_t*);
+void posterize(const Planar&, int);
+void equalize(const Planar&);
+void autocontrast(const Planar&);
+void sharpness(const Planar&, float, uint8_t*);
+void add_noise(const Planar&, float, float, uint32_t, uint32_t);
 void blur(const Planar&, const int32_t*, int, uint8_t*);
 void pack_float32(const Planar&, const float*, const float*, bool, float*);
 void pack_float16(const Planar&, const float*, const float*, bool, uint16_t*);
@@ -33,6 +41,14 @@ const KernelTable table = {
     .hue = hue,
     .grayscale = grayscale,
     .solarize = solarize,
+    .flip_vertical = flip_vertical,
+    .affine = affine,
+    .fill_box = fill_box,
+    .posterize = posterize,
+    .equalize = equalize,
+    .autocontrast = autocontrast,
+    .sharpness = sharpness,
+    .add_noise = add_noise,
     .blur = blur,
     .pack_float32 = pack_float32,
     .pack_float16 = pack_float16,

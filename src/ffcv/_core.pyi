@@ -11,6 +11,47 @@ from numpy.typing import NDArray
 class DecodeError(ValueError):
     pass
 
+def crc32c(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], crc: int = 0, portable: bool = False) -> int:
+    """
+    The CRC32C of `data`, going on from that of what comes before it; `portable` without the instruction.
+    """
+
+def check_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[int, int, int]:
+    """
+    (height, width, components) of a JPEG that decodes as a whole; raises DecodeError otherwise. Faster than decoding.
+    """
+
+def add_restart_markers(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint8], dict(shape=(None,))]:
+    """
+    uint8 [size]: the same image, losslessly, with a restart marker after every row of MCUs.
+    """
+
+def restart_index(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
+    """
+    uint32 [rows of MCUs]: where each begins in the file; empty unless restart markers part just the rows.
+    """
+
+class AllocationTable:
+    """A file's allocation table, read where it lies."""
+
+    def __init__(self, rows: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def check(self, first: int, end: int, page_size: int, num_samples: int, first_section: int) -> str | None:
+        """What is wrong with the table, or None. To be called before `find`."""
+
+    def find(self, pointers: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], owners: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> Annotated[NDArray[numpy.int64], dict(shape=(None,))]:
+        """
+        int64 [B]: the row that begins at each pointer; -1 where none does, -2 where it is not its owner's.
+        """
+
+    def sizes(self, rows: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,))]:
+        """uint64 [B]: the rows' sizes in bytes."""
+
+    def checksums(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], start: int, stop: int) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
+        """uint32: the CRC32C of the content of the rows from `start` to `stop`."""
+
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> list[int]:
     """One Philox4x32-10 block (for tests)."""
 
@@ -48,12 +89,39 @@ class OpCode(enum.Enum):
 
     gaussian_blur = 4
 
+    flip_vertical = 5
+
+    affine = 6
+
+    fill_box = 7
+
+    posterize = 8
+
+    equalize = 9
+
+    autocontrast = 10
+
+    sharpness = 11
+
+    noise = 12
+
+class Interpolation(enum.Enum):
+    """How a view is resized."""
+
+    bilinear = 0
+
+    bicubic = 1
+
+    nearest = 2
+
+    area = 3
+
 class View:
     """
     One view of every image of a batch: what to do, and the array to do it into.
     """
 
-    def __init__(self, boxes: Annotated[NDArray[numpy.int32], dict(shape=(None, 4), order='C', device='cpu', writable=False)], flips: object | None, height: int, width: int, ops: Sequence[tuple[OpCode, Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]]], out: Annotated[NDArray, dict(order='C', device='cpu')], channels_first: bool, scale: Sequence[float], bias: Sequence[float]) -> None: ...
+    def __init__(self, boxes: Annotated[NDArray[numpy.int32], dict(shape=(None, 4), order='C', device='cpu', writable=False)], flips: object | None, height: int, width: int, ops: Sequence[tuple[OpCode, Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]]], out: Annotated[NDArray, dict(order='C', device='cpu')], channels_first: bool, scale: Sequence[float], bias: Sequence[float], pad: bool = False, interpolation: Interpolation = Interpolation.bilinear) -> None: ...
 
 class Renderer:
     """A thread pool that renders batches."""
@@ -63,7 +131,7 @@ class Renderer:
     @property
     def num_threads(self) -> int: ...
 
-    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View]) -> list[tuple[int, str]]:
+    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View], checksums: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> list[tuple[int, str]]:
         """
         Renders `views`; returns (position, message) of each sample that failed, whose outputs are zeros.
         """

@@ -26,3 +26,4 @@ class Decoder(ABC):
 
     def bind(self, reader: Any, field_name: str) -> None:
         """Called once with the open `Reader`, before anything is decoded."""
+        del reader, field_name

@@ -75,7 +75,16 @@ class ImageView:
         scale, bias = self.output.scale_and_bias
         boxes = self.decoder.transform.boxes(crop)
         view = _core.View(
-            boxes, flips, height, width, ops, out, self.output.channels_first, scale.tolist(), bias.tolist()
+            boxes,
+            flips,
+            height,
+            width,
+            ops,
+            out,
+            self.output.channels_first,
+            scale.tolist(),
+            bias.tolist(),
+            interpolation=_core.Interpolation[self.decoder.transform.interpolation],
         )
         return view, out
 

@@ -1,11 +1,14 @@
 """What a transform is: parameters, how they are drawn, and what they do to pixels.
 
-Three kinds, by what they work on:
+The kinds, by what they work on:
 
 - `ImageDecoder` turns an encoded image into a view of a fixed size: it draws the crop box.
-- `ImageTransform` changes the pixels of a view: it draws parameters and lowers them to the core's operations.
+- `ArrayDecoder` stands in its place where a view of an image holds no pixels: labels of what was done, masks.
+- `ImageTransform` changes the pixels of a view: it draws parameters and lowers them to the core's operations. On
+  tensors, `apply_torch` runs the same operations.
 - `BatchTransform` works on a finished batch (array or tensor); where it can, it is folded into the core's last step
   (`fold`), which writes the batch in its final dtype and layout.
+- `SampleTransform` does so too, but what it does depends on which samples the batch holds.
 
 Everything is vectorised over the batch: the code below runs once a batch, the pixels are the core's business.
 """
@@ -17,10 +20,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import torch
 
-from ffcv._core import OpCode
+from ffcv._core import Interpolation, OpCode
+from ffcv.transforms import torch_ops
 
 UINT8 = np.dtype(np.uint8)
+INTERPOLATIONS = tuple(Interpolation.__members__)
 
 
 class Op(NamedTuple):
@@ -35,6 +41,14 @@ def op(code: OpCode, *columns: np.ndarray | float) -> Op:
     return Op(code, np.stack(np.broadcast_arrays(*columns), axis=1).astype(np.float32, order="C"))
 
 
+def only(rows: np.ndarray, ops: list[Op]) -> list[Op]:
+    """The same operations for the samples in `rows` (bool [B]); the others stay as they are."""
+    masked = [Op(code, parameters.copy()) for code, parameters in ops]
+    for _, parameters in masked:
+        parameters[~rows, 0] = np.nan
+    return masked
+
+
 class RandomTransform(ABC):
     """Something whose parameters are drawn for each sample.
 
@@ -43,11 +57,13 @@ class RandomTransform(ABC):
         family: Names the random stream that operations with the same explicit seed share.
         seed: None for a stream of its own; a number to share parameters with every operation of the family that has
             the same number (an image pipeline and its label twin, or two views).
+        further_seeds: Seeds of the family whose draws `sample` gets as well, after its own.
     """
 
     draws: ClassVar[int] = 0
     family: ClassVar[str] = ""
     seed: int | None
+    further_seeds: tuple[int, ...] = ()
 
     @abstractmethod
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> Any:
@@ -61,18 +77,27 @@ class RandomTransform(ABC):
             A NamedTuple of arrays [B]: what is done to each sample; also its label.
         """
 
+    def label(self, params: Any) -> np.ndarray:
+        """The parameters as a table [B, columns], for label pipelines."""
+        return np.stack(params, axis=1)
+
 
 class ImageDecoder(RandomTransform):
     """Decodes an image to a view of a fixed size. Its parameters begin with the crop box in source pixels.
 
     Attributes:
         output_size: (height, width) of the view in pixels. May be changed between epochs (progressive resolution).
+        interpolation: 'bilinear' (antialiased, as torchvision on PIL images), 'bicubic', 'nearest', or 'area' (OpenCV's
+            INTER_AREA, which the original uses).
     """
 
     output_size: tuple[int, int]
+    interpolation: str = "bilinear"
+    pad: ClassVar[bool] = False  # the view holds the box as it is, with zeros to its right and below
 
     def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
         """Called once with the sizes of all images of the field, int [N] each; may refuse or remember them."""
+        del heights, widths
 
     @staticmethod
     def boxes(params: Any) -> np.ndarray:
@@ -80,12 +105,47 @@ class ImageDecoder(RandomTransform):
         return np.stack([params.top, params.left, params.height, params.width], axis=1).astype(np.int32)
 
 
-class ImageTransform(RandomTransform):
+class ArrayDecoder(RandomTransform):
+    """A view of an image field that holds an array instead of pixels."""
+
+    def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
+        """Called once with the sizes of all images of the field, int [N] each."""
+        del heights, widths
+
+    @abstractmethod
+    def array(self, params: Any) -> np.ndarray:
+        """What the batch holds, samples along the first axis."""
+
+
+class TensorTransform(RandomTransform):
+    """Changes tensors of images."""
+
+    @abstractmethod
+    def apply_torch(self, images: torch.Tensor, params: Any) -> torch.Tensor:
+        """Does what `params` (as `sample` returned them) say.
+
+        Args:
+            images: uint8 or float [B, 3, H, W] on any device, values in 0..255; not changed.
+            params: For these B samples.
+
+        Returns:
+            Images of the same dtype; uint8 agrees with the core's pixels.
+        """
+
+    def output_sizes(self, sizes: np.ndarray) -> np.ndarray:
+        """int64 [B, 2]: heights and widths after it, from those before it."""
+        return sizes
+
+
+class ImageTransform(TensorTransform):
     """Changes the pixels of a uint8 RGB view."""
 
     @abstractmethod
     def lower(self, params: Any) -> list[Op]:
         """The core's operations that apply `params` (as `sample` returned them)."""
+
+    def apply_torch(self, images: torch.Tensor, params: Any) -> torch.Tensor:
+        return torch_ops.run(self.lower(params), images)
 
 
 @dataclass(frozen=True)
@@ -128,3 +188,34 @@ class BatchTransform(ABC):
     def fold(self, output: Output) -> Output | None:
         """`output` with this transform done by the core's last step, or None if it has to run by itself."""
         return None
+
+
+class SampleTransform(ABC):
+    """Works on a whole batch after rendering, depending on which samples it holds.
+
+    Attributes:
+        draws, family, seed, further_seeds: See `RandomTransform`.
+        shared: Without a seed, all operations of the family under one loader use one stream, whatever the view.
+    """
+
+    draws: ClassVar[int] = 0
+    family: ClassVar[str] = ""
+    shared: ClassVar[bool] = False
+    seed: int | None = None
+    further_seeds: tuple[int, ...] = ()
+
+    @abstractmethod
+    def sample(self, u: np.ndarray, samples: np.ndarray) -> Any:
+        """Decides what is done to each sample.
+
+        Args:
+            u: float64 [B, draws], uniforms in [0, 1).
+            samples: int64 [B], indices in the dataset.
+
+        Returns:
+            A NamedTuple of arrays [B].
+        """
+
+    @abstractmethod
+    def apply(self, batch: Any, params: Any) -> Any:
+        """Does what `params` say to an array or a tensor, samples along the first axis."""

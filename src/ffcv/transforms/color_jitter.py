@@ -76,6 +76,9 @@ class ColorJitter(ImageTransform):
     def lower(self, params: ColorJitterParams) -> list[Op]:
         return [op(OpCode.color_jitter, *params)]
 
+    def label(self, params: ColorJitterParams) -> np.ndarray:
+        return np.stack(params[:4], axis=1)  # as the original: the factors, without their order
+
 
 def RandomColorJitter(
     jitter_prob: float = 0.5,
@@ -87,3 +90,18 @@ def RandomColorJitter(
 ) -> ColorJitter:
     """FFCV-SSL's name and argument order for `ColorJitter`."""
     return ColorJitter(brightness, contrast, saturation, hue, jitter_prob, seed)
+
+
+def RandomBrightness(magnitude: float, p: float = 0.5) -> ColorJitter:
+    """FFCV's name: brightness alone, factors in [max(0, 1 - magnitude), 1 + magnitude]."""
+    return ColorJitter(brightness=magnitude, p=p)
+
+
+def RandomContrast(magnitude: float, p: float = 0.5) -> ColorJitter:
+    """FFCV's name: contrast alone, factors in [max(0, 1 - magnitude), 1 + magnitude]."""
+    return ColorJitter(contrast=magnitude, p=p)
+
+
+def RandomSaturation(magnitude: float, p: float = 0.5) -> ColorJitter:
+    """FFCV's name: saturation alone, factors in [max(0, 1 - magnitude), 1 + magnitude]."""
+    return ColorJitter(saturation=magnitude, p=p)

@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ffcv.transforms.base import ImageDecoder
-from ffcv.transforms.validation import check_range, check_seed, check_size
+from ffcv.transforms.base import INTERPOLATIONS, ImageDecoder
+from ffcv.transforms.validation import check_choice, check_range, check_seed, check_size
 
 
 class CropParams(NamedTuple):
@@ -26,7 +26,7 @@ class CropParams(NamedTuple):
 
 @dataclass
 class RandomResizedCrop(ImageDecoder):
-    """A random part of the image, resized with antialiased bilinear filtering.
+    """A random part of the image, resized.
 
     Follows torchvision's `RandomResizedCrop` ("Inception crop", Szegedy et al., 2015): ten attempts at an area and an
     aspect ratio, else the largest centred crop with an allowed ratio.
@@ -36,12 +36,14 @@ class RandomResizedCrop(ImageDecoder):
         scale: Range of the crop's share of the image's area, within (0, 1].
         ratio: Range of the crop's aspect ratio (width / height), drawn evenly on a log scale.
         seed: See `RandomTransform`.
+        interpolation: See `ImageDecoder`.
     """
 
     output_size: tuple[int, int]
     scale: Sequence[float] = (0.08, 1.0)
     ratio: Sequence[float] = (0.75, 4 / 3)
     seed: int | None = None
+    interpolation: str = field(default="bilinear", kw_only=True)
 
     family: ClassVar[str] = "crop"
     attempts: ClassVar[int] = 10
@@ -52,6 +54,7 @@ class RandomResizedCrop(ImageDecoder):
         self.scale = check_range("scale", self.scale, 0.0, 1.0, low_open=True)
         self.ratio = check_range("ratio", self.ratio, 0.0, math.inf, low_open=True)
         check_seed("seed", self.seed)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
         full_height, full_width = sizes[:, 0], sizes[:, 1]
@@ -100,16 +103,19 @@ class CenterCrop(ImageDecoder):
     Attributes:
         output_size: (height, width) in pixels, or one number for both.
         ratio: Side of the square over the image's shorter side, in (0, 1]; 224/256 is the usual evaluation.
+        interpolation: See `ImageDecoder`.
     """
 
     output_size: tuple[int, int]
     ratio: float
     seed: int | None = field(default=None, init=False, repr=False)  # nothing is drawn
+    interpolation: str = field(default="bilinear", kw_only=True)
 
     def __post_init__(self) -> None:
         self.output_size = check_size("output_size", self.output_size)
         if not 0.0 < self.ratio <= 1.0:
             raise ValueError(f"ratio must be in (0, 1], got {self.ratio!r}")
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
         side = np.maximum(1, (self.ratio * sizes.min(axis=1)).astype(np.int64))

@@ -40,3 +40,27 @@ class HorizontalFlip(ImageTransform):
 def RandomHorizontalFlip(flip_prob: float = 0.5, seed: int | None = None) -> HorizontalFlip:
     """FFCV's name for `HorizontalFlip`."""
     return HorizontalFlip(flip_prob, seed)
+
+
+@dataclass(frozen=True)
+class VerticalFlip(ImageTransform):
+    """Mirrors top and bottom with probability `p` (torchvision's `RandomVerticalFlip`)."""
+
+    p: float = 0.5
+    seed: int | None = None
+
+    family: ClassVar[str] = "vertical_flip"
+    draws: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_probability("p", self.p)
+        check_seed("seed", self.seed)
+
+    def sample(self, u: np.ndarray, sizes: np.ndarray) -> FlipParams:
+        return FlipParams(u[:, 0] < self.p)
+
+    def lower(self, params: FlipParams) -> list[Op]:
+        return [op(OpCode.flip_vertical, params.applied)]
+
+
+RandomVerticalFlip = VerticalFlip

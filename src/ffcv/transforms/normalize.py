@@ -10,6 +10,7 @@ import torch
 
 from ffcv.transforms.base import BatchTransform, Output
 
+Numbers = Sequence[float] | np.ndarray
 _TORCH_DTYPES = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32}
 
 
@@ -24,7 +25,7 @@ class NormalizeImage(BatchTransform):
     Takes arrays or tensors uint8 [B, H, W, 3] before `ToTorchImage`, or tensors [B, 3, H, W] after it, on any device.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], type: Any) -> None:
+    def __init__(self, mean: Numbers, std: Numbers, type: Any) -> None:
         for name, value in (("mean", mean), ("std", std)):
             if len(value) != 3 or not np.isfinite(np.asarray(value, np.float64)).all():
                 raise ValueError(f"{name} must be three finite numbers (R, G, B), got {value!r}")
@@ -52,5 +53,5 @@ class NormalizeImage(BatchTransform):
         return (batch.float() * factor + offset).to(_TORCH_DTYPES[self.output.dtype])
 
 
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+def _triple(values: Numbers) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,240 @@
+"""Rotation, translation, scale and shear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from ffcv._core import OpCode
+from ffcv.transforms.base import ImageTransform, Op, op, only
+from ffcv.transforms.validation import check_colour, check_count, check_probability, check_range, check_seed
+
+Angles = float | Sequence[float]
+
+
+class AffineParams(NamedTuple):
+    applied: np.ndarray  # bool [B]
+    angle: np.ndarray  # degrees, counter-clockwise as displayed for RandomRotation, clockwise for RandomAffine
+    translate_x: np.ndarray  # int64, pixels to the right
+    translate_y: np.ndarray  # int64, pixels down
+    scale: np.ndarray
+    shear_x: np.ndarray  # degrees
+    shear_y: np.ndarray  # degrees
+    width: np.ndarray  # int64, of the view in pixels
+    height: np.ndarray
+
+
+class TranslateParams(NamedTuple):
+    down: np.ndarray  # int64 [B], pixels that the picture moves
+    right: np.ndarray
+
+
+def affine_op(matrices: np.ndarray, interpolation: str, fill: tuple[int, int, int]) -> Op:
+    """The core's operation for `matrices`, float64 [B, 6], which take a target's (x, y) to the source's."""
+    high = matrices.astype(np.float32)
+    low = (matrices - high).astype(np.float32)  # together nearly a double: pixels at a border fall where Pillow's do
+    return op(OpCode.affine, float(interpolation == "bilinear"), *fill, *np.stack([high, low], axis=2).reshape(-1, 12).T)
+
+
+def inverse_matrices(
+    centre: tuple[np.ndarray, np.ndarray],
+    angle: np.ndarray,
+    translate: tuple[np.ndarray, np.ndarray],
+    scale: np.ndarray,
+    shear: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """float64 [B, 6]: torchvision's inverse matrices; the angle (degrees) is clockwise."""
+    turn, shear_x, shear_y = np.radians(angle), np.radians(shear[0]), np.radians(shear[1])
+    a = np.cos(turn - shear_y) / np.cos(shear_y)
+    b = -(a * np.tan(shear_x) + np.sin(turn))
+    c = np.sin(turn - shear_y) / np.cos(shear_y)
+    d = np.cos(turn) - c * np.tan(shear_x)
+    m0, m1, m3, m4 = d / scale, -b / scale, -c / scale, a / scale
+    x, y = centre[0] + translate[0], centre[1] + translate[1]
+    return np.stack([m0, m1, centre[0] - m0 * x - m1 * y, m3, m4, centre[1] - m3 * x - m4 * y], axis=1)
+
+
+def rotation_matrices(centre: tuple[np.ndarray, np.ndarray], angle: np.ndarray) -> np.ndarray:
+    """float64 [B, 6]: Pillow's matrices of `Image.rotate`; the angle (degrees) is counter-clockwise."""
+    turn = -np.radians(np.remainder(angle, 360.0))
+    cos, sin = np.round(np.cos(turn), 15), np.round(np.sin(turn), 15)
+    x, y = centre
+    return np.stack([cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y], axis=1)
+
+
+def check_interpolation(value: object) -> str:
+    name = str(getattr(value, "value", value)).lower()  # torchvision's InterpolationMode, too
+    if name not in ("nearest", "bilinear"):
+        raise ValueError(f"interpolation must be 'nearest' or 'bilinear', got {value!r}")
+    return name
+
+
+def _angle_range(name: str, value: Angles) -> tuple[float, float]:
+    if isinstance(value, (int, float)):
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"{name} must be a number of degrees >= 0 or a pair (min, max), got {value!r}")
+        return -float(value), float(value)
+    return check_range(name, value, -math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class RandomAffine(ImageTransform):
+    """A random affine map that keeps the centre, with probability `p` (torchvision's `RandomAffine`).
+
+    Attributes:
+        degrees: A number d for angles in [-d, d], or the pair (min, max).
+        translate: Greatest shifts as shares of the width and of the height, (x, y) in [0, 1]; None for none.
+        scale: Range (min, max) of the factor, > 0; None for 1.
+        shear: A number s for shears along x in [-s, s] degrees, a pair (min, max) along x, or (min x, max x, min y,
+            max y); None for none.
+        interpolation: 'nearest' or 'bilinear'.
+        fill: Colour outside the picture, one number or (R, G, B) in 0..255.
+        center: (x, y) that stays, in pixels from the top left corner; None for the middle.
+    """
+
+    degrees: Angles
+    translate: Sequence[float] | None = None
+    scale: Sequence[float] | None = None
+    shear: Angles | None = None
+    interpolation: str = "nearest"
+    fill: float | Sequence[float] = 0
+    center: Sequence[float] | None = None
+    p: float = 1.0
+    seed: int | None = None
+
+    family: ClassVar[str] = "affine"
+    draws: ClassVar[int] = 7
+
+    def __post_init__(self) -> None:
+        checked = {"degrees": _angle_range("degrees", self.degrees)}
+        if self.translate is not None:
+            shares = self.translate
+            if len(shares) != 2 or not all(0.0 <= share <= 1.0 for share in shares):
+                raise ValueError(f"translate must be a pair (x, y) of shares within [0, 1], got {shares!r}")
+        if self.scale is not None:
+            checked["scale"] = check_range("scale", self.scale, 0.0, math.inf, low_open=True)
+        if isinstance(self.shear, Sequence) and len(self.shear) == 4:
+            x, y = (check_range("shear", self.shear[i : i + 2], -math.inf, math.inf) for i in (0, 2))
+            checked["shear"] = (*x, *y)
+        elif self.shear is not None:
+            checked["shear"] = (*_angle_range("shear", self.shear), 0.0, 0.0)
+        checked["interpolation"] = check_interpolation(self.interpolation)
+        checked["fill"] = check_colour("fill", self.fill)
+        _check_center(self.center)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        check_probability("p", self.p)
+        check_seed("seed", self.seed)
+
+    def sample(self, u: np.ndarray, sizes: np.ndarray) -> AffineParams:
+        shares = np.asarray(self.translate or (0.0, 0.0))
+        shear = self.shear or (0.0, 0.0, 0.0, 0.0)
+        ranges = np.array([self.degrees, self.scale or (1.0, 1.0), shear[:2], shear[2:]])  # type: ignore[index]
+        angle, scale, shear_x, shear_y = (ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * u[:, [1, 4, 5, 6]]).T
+        most = sizes[:, ::-1] * shares
+        shift = np.rint((2.0 * u[:, 2:4] - 1.0) * most).astype(np.int64)
+        params = (angle, shift[:, 0], shift[:, 1], scale, shear_x, shear_y, sizes[:, 1], sizes[:, 0])
+        return AffineParams(u[:, 0] < self.p, *params)
+
+    def lower(self, params: AffineParams) -> list[Op]:
+        shift, shear = (params.translate_x, params.translate_y), (params.shear_x, params.shear_y)
+        matrices = inverse_matrices(_centre(self.center, params), params.angle, shift, params.scale, shear)
+        return only(params.applied, [affine_op(matrices, self.interpolation, self.fill)])  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class RandomRotation(ImageTransform):
+    """A random rotation, with probability `p` (torchvision's `RandomRotation`; the view keeps its size).
+
+    Attributes:
+        degrees: A number d for angles in [-d, d], or the pair (min, max); counter-clockwise.
+        interpolation: 'nearest' or 'bilinear'.
+        expand: Must be False: all pictures of a batch have one size.
+        center: (x, y) that stays, in pixels from the top left corner; None for the middle.
+        fill: Colour outside the picture, one number or (R, G, B) in 0..255.
+    """
+
+    degrees: Angles
+    interpolation: str = "nearest"
+    expand: bool = False
+    center: Sequence[float] | None = None
+    fill: float | Sequence[float] = 0
+    p: float = 1.0
+    seed: int | None = None
+
+    family: ClassVar[str] = "rotation"
+    draws: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if self.expand is not False:
+            raise ValueError(f"expand must be False: all pictures of a batch have one size, got {self.expand!r}")
+        object.__setattr__(self, "degrees", _angle_range("degrees", self.degrees))
+        object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
+        object.__setattr__(self, "fill", check_colour("fill", self.fill))
+        _check_center(self.center)
+        check_probability("p", self.p)
+        check_seed("seed", self.seed)
+
+    def sample(self, u: np.ndarray, sizes: np.ndarray) -> AffineParams:
+        low, high = self.degrees  # type: ignore[misc] - __post_init__ made it a pair
+        none, one = np.zeros(len(u)), np.ones(len(u))
+        still = np.zeros(len(u), np.int64)
+        turn = low + (high - low) * u[:, 1]
+        return AffineParams(u[:, 0] < self.p, turn, still, still, one, none, none, sizes[:, 1], sizes[:, 0])
+
+    def lower(self, params: AffineParams) -> list[Op]:
+        matrices = rotation_matrices(_centre(self.center, params), params.angle)
+        return only(params.applied, [affine_op(matrices, self.interpolation, self.fill)])  # type: ignore[arg-type]
+
+
+def Rotate(rotate_prob: float = 0.5, angle: float = 0.2, seed: int | None = None) -> RandomRotation:
+    """FFCV-SSL's name: rotates by -angle..angle radians, with probability `rotate_prob`."""
+    if not isinstance(angle, (int, float)) or not 0.0 <= angle < math.inf:
+        raise ValueError(f"angle must be a number of radians >= 0, got {angle!r}")
+    return RandomRotation(math.degrees(angle), p=rotate_prob, seed=seed)
+
+
+@dataclass(frozen=True)
+class RandomTranslate(ImageTransform):
+    """Moves the picture by up to `padding` pixels in each direction, as FFCV does.
+
+    Attributes:
+        padding: Greatest shift in pixels, >= 0.
+        fill: Colour that appears at the border, one number or (R, G, B) in 0..255.
+    """
+
+    padding: int
+    fill: float | Sequence[float] = (128, 128, 128)
+    seed: int | None = None
+
+    family: ClassVar[str] = "translate"
+    draws: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check_count("padding", self.padding, 0)
+        object.__setattr__(self, "fill", check_colour("fill", self.fill))
+        check_seed("seed", self.seed)
+
+    def sample(self, u: np.ndarray, sizes: np.ndarray) -> TranslateParams:
+        shifts = np.floor(u * (2 * self.padding + 1)).astype(np.int64) - self.padding
+        return TranslateParams(shifts[:, 0], shifts[:, 1])
+
+    def lower(self, params: TranslateParams) -> list[Op]:
+        matrices = np.tile([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], (len(params.down), 1))
+        matrices[:, 2], matrices[:, 5] = -params.right, -params.down
+        return [affine_op(matrices, "nearest", self.fill)]  # type: ignore[arg-type]
+
+
+def _check_center(center: Sequence[float] | None) -> None:
+    if center is not None and (len(center) != 2 or not all(math.isfinite(c) for c in center)):
+        raise ValueError(f"center must be None or a pair (x, y) in pixels, got {center!r}")
+
+
+def _centre(center: Sequence[float] | None, params: AffineParams) -> tuple[np.ndarray, np.ndarray]:
+    if center is None:
+        return params.width * 0.5, params.height * 0.5
+    return np.full(len(params.width), float(center[0])), np.full(len(params.width), float(center[1]))

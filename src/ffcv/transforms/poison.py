@@ -1,0 +1,87 @@
+"""Changes to chosen samples only: poisoned images, replaced labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ffcv.transforms.base import SampleTransform
+
+
+class ChosenParams(NamedTuple):
+    applied: np.ndarray  # bool [B]
+
+
+class _Chosen(SampleTransform):
+    """What changes the samples `indices` (positions in the dataset) alone."""
+
+    def __init__(self, indices: Sequence[int] | np.ndarray) -> None:
+        self.indices = np.unique(np.asarray(indices))
+        if self.indices.size and not (np.issubdtype(self.indices.dtype, np.integer) and self.indices[0] >= 0):
+            raise ValueError(f"indices must be positions in the dataset, integers >= 0, got {indices!r}")
+
+    def sample(self, u: np.ndarray, samples: np.ndarray) -> ChosenParams:
+        return ChosenParams(np.isin(samples, self.indices))
+
+
+class Poison(_Chosen):
+    """Blends a picture over the images `indices`: image * (1 - alpha) + mask * alpha.
+
+    Args:
+        mask: [H, W, 3], values in 0..255.
+        alpha: [H, W], opacity in [0, 1].
+        indices: Which samples, by their index in the dataset.
+        clamp: Range of the result.
+
+    Works on arrays or tensors [B, H, W, 3].
+    """
+
+    def __init__(
+        self,
+        mask: np.ndarray,
+        alpha: np.ndarray,
+        indices: Sequence[int] | np.ndarray,
+        clamp: tuple[float, float] = (0, 255),
+    ) -> None:
+        super().__init__(indices)
+        self.mask, self.alpha = np.asarray(mask, np.float32), np.asarray(alpha, np.float32)
+        if self.mask.ndim != 3 or self.mask.shape[2] != 3:
+            raise ValueError(f"mask must be [H, W, 3], got {list(self.mask.shape)}")
+        if self.alpha.shape != self.mask.shape[:2] or not ((self.alpha >= 0) & (self.alpha <= 1)).all():
+            raise ValueError(f"alpha must be {list(self.mask.shape[:2])} within [0, 1], got {list(self.alpha.shape)}")
+        if len(clamp) != 2 or not clamp[0] <= clamp[1]:
+            raise ValueError(f"clamp must be a pair (min, max), got {clamp!r}")
+        self.clamp = clamp
+
+    def apply(self, batch: Any, params: ChosenParams) -> Any:
+        if batch.shape[1:] != self.mask.shape:
+            raise ValueError(f"mask is {list(self.mask.shape)}, but the images are {list(batch.shape[1:])}")
+        result = torch.as_tensor(batch).clone()
+        rows = torch.from_numpy(params.applied).to(result.device)
+        alpha = torch.from_numpy(self.alpha).to(result.device)[..., None]
+        mask = torch.from_numpy(self.mask).to(result.device)
+        mixed = (result[rows].float() * (1.0 - alpha) + mask * alpha).clamp(*self.clamp)
+        result[rows] = mixed.to(result.dtype)
+        return result.numpy() if isinstance(batch, np.ndarray) else result
+
+
+class ReplaceLabel(_Chosen):
+    """Gives the samples `indices` (positions in the dataset) the label `new_label`.
+
+    Args:
+        indices: Which samples.
+        new_label: Their label.
+    """
+
+    def __init__(self, indices: Sequence[int] | np.ndarray, new_label: int) -> None:
+        super().__init__(indices)
+        self.new_label = new_label
+
+    def apply(self, batch: Any, params: ChosenParams) -> Any:
+        result = batch.copy() if isinstance(batch, np.ndarray) else batch.clone()
+        rows = params.applied if isinstance(batch, np.ndarray) else torch.from_numpy(params.applied).to(batch.device)
+        result[rows] = self.new_label
+        return result
