@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 from rich.console import Console
 
@@ -17,16 +19,14 @@ def train(ctx: typer.Context) -> None:
         from ffcv.ssl import config, evaluate
         from ffcv.ssl.train import fit
     except ModuleNotFoundError as error:
-        raise FfcvError(
-            f"training needs {error.name}: install it with  pip install 'ffcv-ssl[train]'"
-        ) from None
+        raise FfcvError(f"training needs {error.name}: install it with  pip install 'ffcv-ssl[train]'") from None
 
     settings = config.parse(ctx.args)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     run = fit(settings)
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     console.print(
-        f"trained for {run.train_s / 60:.1f} minutes at {run.images_per_s:,.0f} images/s; "
-        f"wrote {run.checkpoint}"
+        f"trained for {run.train_s / 60:.1f} minutes at {run.images_per_s:,.0f} images/s; wrote {run.checkpoint}"
     )
     if settings.data.label is None or len(evaluate.parts(settings)[1]) == 0:
         console.print("no labels or no held-out images: nothing to evaluate")

@@ -1,0 +1,109 @@
+"""Checkpoints: one file, replaced atomically, read without running any code from it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ffcv.errors import one_line
+from ffcv.ssl.errors import ConfigError
+
+FORMAT = 1
+"""Version of the dictionary that `save` writes."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings, and dicts and lists of them) so that `path` is old or new,
+    never half.
+
+    To a temporary file beside it, flushed to the disk, then renamed.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ConfigError: not a checkpoint, damaged, or of a newer format.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; start without --resume, or with --resume auto")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Damaged bytes make torch's reader raise almost anything (RuntimeError, KeyError, EOFError, ...).
+        raise ConfigError(f"{path}: not a readable checkpoint ({one_line(error)[:100]})") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise ConfigError(f"{path}: checkpoint format {found}, this version reads {FORMAT}")
+    return state
+
+
+def rng_state() -> dict[str, Any]:
+    """State of torch's global generators."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what `rng_state` gave; on another number of GPUs, theirs are left alone."""
+    torch.set_rng_state(state["cpu"])
+    if len(state["cuda"]) == torch.cuda.device_count() and state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def require_same(saved: str, wanted: str, path: Path) -> None:
+    """A resumed run must be the run that was saved: only where it reads, writes, evaluates and computes may
+    change.
+
+    Args:
+        saved: the checkpoint's configuration, YAML.
+        wanted: the new one, YAML.
+        path: the checkpoint, for the message.
+
+    Raises:
+        ConfigError: the two differ in anything else; the message lists it.
+    """
+    before, now = _flat(yaml.safe_load(saved)), _flat(yaml.safe_load(wanted))
+    free = (
+        "data.",
+        "logging.",
+        "evaluation.",
+        "resume",
+        "training.eval_every",
+        "training.accelerator",
+        "training.devices",
+    )
+    changed = [
+        f"{key}={before.get(key)!r} (now {now.get(key)!r})"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not key.startswith(free)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{path}: was made with {', '.join(changed)}; resume with the same, or start without --resume"
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

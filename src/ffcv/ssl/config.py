@@ -1,0 +1,354 @@
+"""The training configuration: typed, frozen, checked; from YAML and the command line.
+
+`parse(['--recipe', 'simclr_cifar10', '--data.train', 'X.beton', '--optim.lr', '1e-3'])` reads the recipe,
+then the overrides in order. `to_yaml` gives the text that is kept beside a run and that `--config` reads
+back.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ffcv.ssl.errors import ConfigError
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from.
+
+    Attributes:
+        train: the `.beton` file to train on.
+        val: the `.beton` file to evaluate on; without it a share of `train` is held out.
+        held_out: that share, drawn once by `seed`; the encoder never sees it, with or without labels.
+        image: name of the image field.
+        label: name of the label field; null where there are no labels (then nothing is evaluated).
+        num_workers: threads of the loader, -1 for one per core.
+        os_cache: keep the file in the operating system's cache (False: read page by page, for files beyond
+            memory).
+    """
+
+    train: str
+    val: str | None = None
+    held_out: float = 0.1
+    image: str = "image"
+    label: str | None = "label"
+    num_workers: int = -1
+    os_cache: bool = True
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.held_out < 1, f"data.held_out must be in [0, 1), got {self.held_out}")
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """What a view looks like; probabilities are per image, 0 leaves the operation out.
+
+    Attributes:
+        size: side of the views and of the evaluated images, pixels.
+        scale: crop's share of the image's area.
+        ratio: crop's width / height.
+        flip: probability of a horizontal flip.
+        jitter: probability of colour jitter with the four strengths that follow.
+        grayscale: probability of grayscale.
+        blur: probability of a Gaussian blur, with `blur_kernel` pixels and sigma within `blur_sigma` pixels.
+        solarize: probability of inverting bytes from 128 up.
+        centre_ratio: side of the evaluated centre crop / shorter side of the image.
+        mean: per channel, 0..255.
+        std: per channel, 0..255.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grayscale: float = 0.2
+    blur: float = 0.0
+    blur_kernel: int = 5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    centre_ratio: float = 1.0
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    def __post_init__(self) -> None:
+        _check(self.size > 0, f"views.size must be above 0, got {self.size}")
+        _check(
+            0 < self.scale[0] <= self.scale[1] <= 1,
+            f"views.scale must be 0 < low <= high <= 1, got {self.scale}",
+        )
+        for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+            p = getattr(self, name)
+            _check(0 <= p <= 1, f"views.{name} is a probability, got {p}")
+        _check(min(self.std) > 0, f"views.std must be above 0, got {self.std}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder.
+
+    Attributes:
+        backbone: 'convnet' (ours, for small images and CPUs), or a timm or torchvision model's name.
+        width: convnet: channels of the first stage, doubled by each further one.
+        depths: convnet: residual blocks in each stage.
+        pretrained: load timm's or torchvision's published weights.
+    """
+
+    backbone: str = "convnet"
+    width: int = 32
+    depths: tuple[int, ...] = (1, 1, 1)
+    pretrained: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.width > 0, f"model.width must be above 0, got {self.width}")
+        _check(len(self.depths) > 0, "model.depths must name one stage or more")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the weights move.
+
+    Attributes:
+        name: adamw or sgd.
+        lr: peak learning rate at 256 images a step; scaled linearly with the global batch.
+        weight_decay: for weights only, never for biases and normalisation.
+        momentum: of sgd.
+        warmup_epochs: linear warm-up, may be a fraction.
+        final_ratio: last learning rate / peak.
+        probe_lr: learning rate of the online probe (AdamW).
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    warmup_epochs: float = 2.0
+    final_ratio: float = 0.0
+    probe_lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        _check(self.lr >= 0, f"optim.lr must be 0 or more, got {self.lr}")
+        _check(self.warmup_epochs >= 0, f"optim.warmup_epochs must be 0 or more, got {self.warmup_epochs}")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and on what.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step over all devices (each seen in every view).
+        accelerator: lightning.fabric's: auto, cpu, gpu, ...
+        devices: processes, one a device.
+        precision: auto (bf16 where the device computes in it, else 32-bit), or lightning.fabric's names.
+        eval_every: epochs between k-NN evaluations while training; 0 for none.
+    """
+
+    epochs: int = 100
+    batch_size: int = 256
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    eval_every: int = 10
+
+    def __post_init__(self) -> None:
+        _check(self.epochs > 0, f"training.epochs must be above 0, got {self.epochs}")
+        _check(self.devices > 0, f"training.devices must be above 0, got {self.devices}")
+        _check(
+            self.batch_size > 1,
+            f"training.batch_size must be 2 or more, got {self.batch_size}: "
+            "a batch of one image has nothing to be told apart from",
+        )
+        _check(
+            self.batch_size % self.devices == 0,
+            f"training.batch_size {self.batch_size} must be a multiple of training.devices {self.devices}",
+        )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How encoders are compared.
+
+    Attributes:
+        labels_per_class: labels the probes may use, drawn by `seed`; null for all.
+        draws: how many such draws are averaged.
+        k: neighbours.
+        temperature: of the neighbours' weights exp(cosine / temperature).
+        l2: weight decay of the linear probe.
+        batch_size: images a step when extracting features.
+    """
+
+    labels_per_class: int | None = None
+    draws: int = 10
+    k: int = 20
+    temperature: float = 0.07
+    l2: float = 1e-3
+    batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        _check(self.k > 0, f"evaluation.k must be above 0, got {self.k}")
+        _check(self.temperature > 0, f"evaluation.temperature must be above 0, got {self.temperature}")
+        _check(
+            self.labels_per_class is None or self.labels_per_class > 0,
+            f"evaluation.labels_per_class must be above 0 or null, got {self.labels_per_class}",
+        )
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """What is left behind.
+
+    Attributes:
+        folder: gets config.yaml, steps.csv, epochs.csv and last.ckpt.
+        checkpoint_every: epochs between checkpoints (and one at the end).
+        progress: show a progress bar.
+    """
+
+    folder: str = "runs/ssl"
+    checkpoint_every: int = 5
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        _check(
+            self.checkpoint_every > 0,
+            f"logging.checkpoint_every must be above 0, got {self.checkpoint_every}",
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines a run.
+
+    Attributes:
+        method: a file of ffcv/ssl/methods.
+        options: that method's own `Options`; on the command line and in YAML they are named after the method.
+        resume: 'auto' (go on from the folder's last.ckpt if there is one) or a checkpoint's path.
+        seed: of the initial weights, the order, the views and the held-out part.
+    """
+
+    data: DataConfig
+    method: str = "simclr"
+    options: Any = None
+    views: ViewConfig = field(default_factory=ViewConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    resume: str | None = None
+    seed: int = 0
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    folder = importlib.resources.files("ffcv.ssl") / "recipes"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def parse(arguments: Sequence[str]) -> Config:
+    """Command-line arguments to a configuration.
+
+    Raises:
+        ConfigError: an unknown recipe, method or option (the message names the nearest), or a bad value.
+        FileNotFoundError: no such `--config` file.
+    """
+    from jsonargparse import ArgumentError
+
+    arguments = _expand_recipe(list(arguments))
+    method = _method_of(arguments)
+    parser = _parser(method)
+    try:
+        namespace = parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise ConfigError(_explain(error, parser)) from None
+    namespace.pop("config", None)
+    build = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    values = dict(build(namespace).items())
+    return Config(options=values.pop(method), **values)
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as text that `--config` reads back."""
+    import yaml
+
+    values = asdict(config)
+    values[config.method] = values.pop("options") or {}
+    return yaml.safe_dump(_plain(values), sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def _parser(method: str) -> Any:
+    from jsonargparse import ActionConfigFile, ArgumentParser  # pyright: ignore[reportPrivateImportUsage]
+
+    from ffcv.ssl import methods
+
+    parser = ArgumentParser(
+        prog="ffcv train",
+        exit_on_error=False,
+        description=(f"Train an encoder without labels. --recipe NAME starts from one of: {', '.join(recipes())}."),
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file; later options override it")
+    parser.add_class_arguments(Config, None, skip={"options"})
+    parser.add_class_arguments(methods.load(method).Options, method)
+    return parser
+
+
+def _expand_recipe(arguments: list[str]) -> list[str]:
+    """``--recipe NAME`` (or ``--recipe=NAME``) as the ``--config`` file that it stands for."""
+    joined = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--recipe=") else [a])]
+    if "--recipe" not in joined:
+        return joined
+    at = joined.index("--recipe")
+    name = joined[at + 1] if at + 1 < len(joined) else ""
+    if name not in recipes():
+        raise ConfigError(f"unknown recipe {name!r}: choose one of {', '.join(recipes())}, or give --config FILE.yaml")
+    path = importlib.resources.files("ffcv.ssl") / "recipes" / f"{name}.yaml"
+    return [*joined[:at], "--config", str(path), *joined[at + 2 :]]
+
+
+def _method_of(arguments: list[str]) -> str:
+    """The method is looked up ahead of everything else, because it decides which options there are."""
+    import yaml
+
+    method = "simclr"
+    pairs = [a.split("=", 1) if "=" in a else arguments[i : i + 2] for i, a in enumerate(arguments)]
+    for key, *value in pairs:
+        if key == "--config" and value:
+            if not Path(value[0]).is_file():
+                raise FileNotFoundError(f"{value[0]}: no such configuration file")
+            method = (yaml.safe_load(Path(value[0]).read_text()) or {}).get("method", method)
+        elif key == "--method" and value:
+            method = value[0]
+    return method
+
+
+def _explain(error: Exception, parser: Any) -> str:
+    """jsonargparse's message on one line; for an unknown option, the nearest that there are."""
+    message = " ".join(str(error).split())
+    unknown = re.search(r"(?:unrecognized arguments?:|[Kk]ey) '?\"?(--)?([\w.]+)", message)
+    options = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
+    if unknown and unknown[2] not in options:
+        near = difflib.get_close_matches(unknown[2], options, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join('--' + n for n in near)}?" if near else "see ffcv train --help"
+        message += f"; {hint}"
+    return message

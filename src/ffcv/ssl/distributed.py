@@ -1,0 +1,54 @@
+"""Gathering across data-parallel ranks, with gradient."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+
+
+class Gathered(NamedTuple):
+    """All ranks' rows in rank order, and where this rank's rows begin among them."""
+
+    rows: Tensor
+    offset: int
+
+
+def world_size() -> int:
+    """Number of data-parallel processes, 1 without any."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(x: Tensor) -> Gathered:
+    """Rows [N_r, ...] of every rank r as one tensor [sum N_r, ...]; ranks may hold different numbers of rows.
+
+    The gradient is the exact one: what all ranks' losses send back to this rank's rows is summed. (A plain
+    `all_gather` cuts the gradient through the other ranks' losses.)
+    """
+    if world_size() == 1:
+        return Gathered(x, 0)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([len(x)], device=x.device))
+    counts = [int(size) for size in sizes]
+    return Gathered(_Gather.apply(x, counts), sum(counts[: dist.get_rank()]))
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        # all_gather wants equal shapes, so that short ranks pad with rows that are cut off again.
+        padded = x.new_zeros(max(counts), *x.shape[1:])
+        padded[: len(x)] = x
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        gradient = grad_outputs[0].contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient.split(ctx.counts)[dist.get_rank()], None

@@ -1,0 +1,194 @@
+"""Features of a `.beton` file, and how well they separate its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, pstdev
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from ffcv.fields.decoders import IntDecoder
+from ffcv.loader import Loader, OrderOption
+from ffcv.reader import Reader
+from ffcv.ssl import backbones, probes
+from ffcv.ssl.config import Config, EvalConfig
+from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.views import centre
+from ffcv.transforms import Squeeze, ToTensor
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of the file at `path` whose numbers are `indices`, int64 [N], ascending."""
+
+    path: str
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracies on held-out images, 0..1; over several draws of labels their mean and standard deviation."""
+
+    knn: float
+    linear: float
+    knn_std: float = 0.0
+    linear_std: float = 0.0
+
+
+def parts(config: Config) -> tuple[Part, Part]:
+    """Training and held-out images: two files, or one file cut by `seed`.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ConfigError: one of the parts would be empty.
+    """
+    for path in filter(None, (config.data.train, config.data.val)):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file; make one with 'ffcv write IMAGE_FOLDER {path}'")
+        fields = Reader(path).field_names
+        for role in ("image", "label"):
+            name = getattr(config.data, role)
+            if name is not None and name not in fields:
+                raise ConfigError(
+                    f"{path}: has no field {name!r} but {', '.join(fields)}: set --data.{role}"
+                    + (" (null for none)" if role == "label" else "")
+                )
+    if config.data.val is not None:
+        return _whole(config.data.train), _whole(config.data.val)
+    number = Reader(config.data.train).num_samples
+    cut = round(number * config.data.held_out)
+    order = np.random.default_rng(config.seed).permutation(number)
+    train, held_out = np.sort(order[cut:]), np.sort(order[:cut])
+    if len(train) == 0:
+        raise ConfigError(f"{config.data.train}: {number} images leave none to train on (data.held_out={cut / number})")
+    return Part(config.data.train, train), Part(config.data.train, held_out)
+
+
+def _whole(path: str) -> Part:
+    return Part(path, np.arange(Reader(path).num_samples))
+
+
+def read_labels(part: Part, field: str) -> Tensor:
+    """The labels int64 [N] in the file's order, without touching the images."""
+    loader = Loader(
+        part.path,
+        4096,
+        order=OrderOption.SEQUENTIAL,
+        num_workers=1,
+        indices=part.indices,
+        drop_last=False,
+        pipelines={**nothing_but(part.path, field), field: [IntDecoder(), ToTensor(), Squeeze(1)]},
+    )
+    return torch.cat([getattr(batch, field).long() for batch in loader])
+
+
+@torch.no_grad()
+def extract(encoder: nn.Module, part: Part, config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Centre views through the encoder in evaluation mode: features float32 [N, D] and labels int64 [N], on
+    `device`.
+
+    The encoder's own mode is restored.
+    """
+    data, was_training = config.data, encoder.training
+    if data.label is None:
+        raise ConfigError("data.label is null: without labels there is nothing to evaluate")
+    loader = Loader(
+        part.path,
+        config.evaluation.batch_size,
+        order=OrderOption.SEQUENTIAL,
+        num_workers=data.num_workers,
+        indices=part.indices,
+        drop_last=False,
+        os_cache=data.os_cache,
+        pipelines={
+            **nothing_but(part.path, data.image, data.label),
+            data.image: centre(config.views),
+            data.label: [IntDecoder(), ToTensor(), Squeeze(1)],
+        },
+    )
+    encoder.eval()
+    features, labels = [], []
+    for batch in loader:
+        features.append(encoder(getattr(batch, data.image).to(device)).float())
+        labels.append(getattr(batch, data.label).to(device).long())
+    encoder.train(was_training)
+    return torch.cat(features), torch.cat(labels)
+
+
+def score(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], config: EvalConfig, seed: int = 0) -> Score:
+    """k-NN and linear-probe accuracy of (features, labels) pairs, with all or few labels (`EvalConfig`)."""
+    features, labels = train
+    subsets: Sequence[Tensor] = [torch.arange(len(labels), device=labels.device)]
+    if config.labels_per_class is not None:
+        subsets = list(probes.few_labels(labels, config.labels_per_class, config.draws, seed))
+    knn, linear = [], []
+    for chosen in subsets:
+        known, target = features[chosen], labels[chosen]
+        k = min(config.k, config.labels_per_class or config.k)
+        knn.append(probes.accuracy(probes.knn_predict(known, target, test[0], k, config.temperature), test[1]))
+        linear.append(probes.accuracy(probes.linear_predict(known, target, test[0], config.l2), test[1]))
+    return Score(mean(knn), mean(linear), pstdev(knn), pstdev(linear))
+
+
+def assess(encoder: nn.Module, config: Config, device: torch.device) -> Score:
+    """Probes learn on the training images' features and are judged on the held-out images."""
+    train, test = parts(config)
+    return score(
+        extract(encoder, train, config, device),
+        extract(encoder, test, config, device),
+        config.evaluation,
+        config.seed,
+    )
+
+
+def knn_accuracy(encoder: nn.Module, config: Config, device: torch.device) -> float:
+    """k-NN accuracy on the held-out images with all labels: cheap enough to watch while training."""
+    (train, known), (test, wanted) = (extract(encoder, part, config, device) for part in parts(config))
+    predictions = probes.knn_predict(train, known, test, config.evaluation.k, config.evaluation.temperature)
+    return probes.accuracy(predictions, wanted)
+
+
+def compare(trained: nn.Module, config: Config, device: torch.device) -> dict[str, Score]:
+    """Raw pixels, the same network before training (same seed), and trained, all judged in the same way."""
+    torch.manual_seed(config.seed)
+    untrained = backbones.channels_last(backbones.build(config.model)).to(device)
+    encoders = {"raw pixels": backbones.Pixels(), "random initialisation": untrained, "trained": trained}
+    return {name: assess(encoder, config, device) for name, encoder in encoders.items()}
+
+
+def table(scores: dict[str, Score], config: Config, images_per_s: float) -> Table:
+    """The comparison as a rich table, accuracies in per cent."""
+    train, test = parts(config)
+    per_class = config.evaluation.labels_per_class
+    labels = (
+        f"{len(train):,} labels"
+        if per_class is None
+        else (f"{per_class} labels a class, {config.evaluation.draws} draws (mean ± deviation)")
+    )
+    result = Table(
+        title=f"Accuracy on {len(test):,} held-out images",
+        caption=f"{labels}; trained at {images_per_s:,.0f} images/s, two views each",
+    )
+    for heading in ("representation", "k-NN %", "linear probe %"):
+        result.add_column(heading, justify="left" if heading == "representation" else "right")
+
+    def cell(value: float, deviation: float) -> str:
+        return f"{100 * value:.1f}" + (f" ± {100 * deviation:.1f}" if per_class else "")
+
+    for name, s in scores.items():
+        result.add_row(name, cell(s.knn, s.knn_std), cell(s.linear, s.linear_std))
+    return result
+
+
+def nothing_but(path: str, *fields: str | None) -> dict[str, Any]:
+    """Pipelines (None) that leave the file's other fields out."""
+    return {name: None for name in Reader(path).field_names if name not in fields}

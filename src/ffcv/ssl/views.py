@@ -1,0 +1,44 @@
+"""The recipe's augmentations as a pipeline of `ffcv.transforms`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ffcv import transforms as T
+from ffcv.ssl.config import ViewConfig
+
+
+def augment(config: ViewConfig) -> list[Any]:
+    """A random view, normalised: `distort`, then `normalize`."""
+    return [*distort(config), *normalize(config)]
+
+
+def distort(config: ViewConfig) -> list[Any]:
+    """Crop, flip, colour, grayscale, blur, solarise, in SimCLR's order (its appendix A)."""
+    size = (config.size, config.size)
+    c = config
+    pipeline: list[Any] = [T.RandomResizedCrop(size, scale=tuple(c.scale), ratio=tuple(c.ratio))]
+    if c.flip:
+        pipeline.append(T.RandomHorizontalFlip(c.flip))
+    if c.jitter:
+        pipeline.append(T.RandomColorJitter(c.jitter, c.brightness, c.contrast, c.saturation, c.hue))
+    if c.grayscale:
+        pipeline.append(T.RandomGrayscale(c.grayscale))
+    if c.blur:
+        pipeline.append(T.GaussianBlur(c.blur, c.blur_kernel, tuple(c.blur_sigma)))
+    if c.solarize:
+        pipeline.append(T.RandomSolarization(c.solarize, 128))
+    return pipeline
+
+
+def centre(config: ViewConfig) -> list[Any]:
+    """The one view for evaluation: the centre, resized."""
+    return [T.CenterCrop((config.size, config.size), ratio=config.centre_ratio), *normalize(config)]
+
+
+def normalize(config: ViewConfig) -> list[Any]:
+    """Bytes to normalised float32 tensors [B, 3, H, W] in channels-last memory."""
+    mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)
+    return [T.NormalizeImage(mean, std, np.float32), T.ToTensor(), T.ToTorchImage()]
