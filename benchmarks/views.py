@@ -26,7 +26,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from workloads import WORKLOADS, Source, prepare
 
-SYSTEMS = ("ours", "torchvision_pil")
+SYSTEMS = ("ours", "albumentations_cv2", "torchvision_pil")
+DEFAULT_SYSTEMS = ("ours", "torchvision_pil")  # what the development environment holds
 
 
 def default_data() -> Path:
@@ -61,7 +62,7 @@ def measure(system: str, workload: str, source: Source, threads: int) -> dict[st
 
 
 def run_apart(system: str, workload: str, source: Source, threads: int) -> dict[str, float]:
-    job = json.dumps([system, workload, str(source.folder), str(source.beton), source.repeats, threads])
+    job = json.dumps([system, workload, str(source.folder), source.repeats, threads])
     command = [sys.executable, __file__, "--job", job]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -85,7 +86,7 @@ def show(results: dict[str, dict[str, dict[str, float]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=None, help="folder or zip of JPEG files")
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--systems", nargs="+", default=list(DEFAULT_SYSTEMS), choices=SYSTEMS)
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -94,8 +95,8 @@ def main() -> None:
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
-        system, workload, folder, beton, repeats, threads = json.loads(arguments.job)
-        print(json.dumps(measure(system, workload, Source(Path(folder), Path(beton), repeats), threads)))
+        system, workload, folder, repeats, threads = json.loads(arguments.job)
+        print(json.dumps(measure(system, workload, Source(Path(folder), repeats), threads)))
         return
 
     results: dict[str, dict[str, dict[str, float]]] = {}
@@ -103,9 +104,10 @@ def main() -> None:
         source = prepare(arguments.data or default_data(), Path(folder), arguments.longer_side)
         print(f"{len(source.files)} images an epoch, {arguments.threads} threads, median of {arguments.turns} turns")
         for workload in arguments.workloads:
-            turns: dict[str, list[dict[str, float]]] = {system: [] for system in arguments.systems}
+            systems = [system for system in arguments.systems if system == "ours" or "raw" not in workload]
+            turns: dict[str, list[dict[str, float]]] = {system: [] for system in systems}
             for _ in range(arguments.turns):
-                for system in arguments.systems:
+                for system in systems:
                     turns[system].append(run_apart(system, workload, source, arguments.threads))
             results[workload] = {
                 system: {key: statistics.median(row[key] for row in rows) for key in rows[0]}

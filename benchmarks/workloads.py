@@ -17,17 +17,29 @@ WORKLOADS = {
     "P1": "one view: random resized crop 224, flip",
     "P2": "two SimCLR views: crop .08-1, flip, jitter p .8, gray p .2, the second solarised p .2; float32 normalised",
     "P2b": "P2 with a Gaussian blur of kernel 23, sigma .1-2, on every first view",
+    "P3": "multi-crop, 2 x 224 + 8 x 96, each blurred (kernel 23) and otherwise as P2's first view",
     "P4": "centre crop 224 of 256",
+    "P1 raw": "P1 from uncompressed images of longer side 256 in the .beton",
+    "P2 raw": "P2 likewise",
+    "P4 raw": "P4 likewise",
 }
+LARGE_CROPS, SMALL_CROPS = (0.25, 1.0), (0.05, 0.25)  # of the area, in P3
 
 
 @dataclass(frozen=True)
 class Source:
-    """The same images as files (one folder) and as `.beton`."""
+    """The same images as files, as `.beton`, and (smaller) as uncompressed `.beton`, all in one folder."""
 
     folder: Path
-    beton: Path
     repeats: int
+
+    @property
+    def beton(self) -> Path:
+        return self.folder / "images.beton"
+
+    @property
+    def raw_beton(self) -> Path:
+        return self.folder / "raw.beton"
 
     @property
     def files(self) -> list[Path]:
@@ -54,7 +66,7 @@ def prepare(data: Path, folder: Path, longer_side: int, images_an_epoch: int = 5
     photos = read_photos(data)
     if not photos:
         raise SystemExit(f"{data}: no JPEG files in it")
-    source = Source(folder, folder / "images.beton", -(-images_an_epoch // len(photos)))
+    source = Source(folder, -(-images_an_epoch // len(photos)))
     for i, photo in enumerate(photos):
         image = Image.open(io.BytesIO(photo)).convert("RGB")
         image.thumbnail((longer_side, longer_side))
@@ -64,11 +76,19 @@ def prepare(data: Path, folder: Path, longer_side: int, images_an_epoch: int = 5
         def __len__(self) -> int:
             return len(source.files)
 
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            image = Image.open(source.files[index])
+            image.load()
+            return image, index
+
+    class EncodedFiles(Files):
         def __getitem__(self, index: int) -> tuple[EncodedImage, int]:
             path = source.files[index]
             width, height = Image.open(path).size
             return EncodedImage(path.read_bytes(), height, width), index
 
-    writer = DatasetWriter(source.beton, {"image": RGBImageField("jpg"), "label": IntField()}, num_workers=1)
-    writer.from_indexed_dataset(Files())
+    fields = {"image": RGBImageField("jpg"), "label": IntField()}
+    DatasetWriter(source.beton, fields, num_workers=1).from_indexed_dataset(EncodedFiles())
+    fields = {"image": RGBImageField("raw", max_resolution=256), "label": IntField()}
+    DatasetWriter(source.raw_beton, fields, num_workers=1).from_indexed_dataset(Files())
     return source

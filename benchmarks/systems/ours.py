@@ -19,12 +19,14 @@ from ffcv.transforms import (
     ToTensor,
     ToTorchImage,
 )
-from workloads import BATCH_SIZE, MEAN, STD, Source
+from workloads import BATCH_SIZE, LARGE_CROPS, MEAN, SMALL_CROPS, STD, Source
+
+FULL = (0.08, 1.0)
 
 
-def _simclr(*more: object) -> list:
+def _simclr(size: int, scale: tuple[float, float], *more: object) -> list:
     return [
-        RandomResizedCrop((224, 224)),
+        RandomResizedCrop((size, size), scale=scale),
         RandomHorizontalFlip(0.5),
         RandomColorJitter(0.8, 0.4, 0.4, 0.2, 0.1),
         RandomGrayscale(0.2),
@@ -35,24 +37,33 @@ def _simclr(*more: object) -> list:
     ]
 
 
+def _views(workload: str) -> list[list]:
+    uint8 = [ToTensor(), ToTorchImage()]
+    blur = GaussianBlur(1.0, 23, (0.1, 2.0))
+    second = _simclr(224, FULL, RandomSolarization(0.2, 128))
+    large, small = _simclr(224, LARGE_CROPS, blur), _simclr(96, SMALL_CROPS, blur)
+    return {
+        "P1": [[RandomResizedCrop((224, 224)), RandomHorizontalFlip(0.5), *uint8]],
+        "P2": [_simclr(224, FULL), second],
+        "P2b": [_simclr(224, FULL, blur), second],
+        "P3": [large, large, *[small] * 8],
+        "P4": [[CenterCrop((224, 224), 224 / 256), *uint8]],
+    }[workload]
+
+
 def batches(workload: str, source: Source, threads: int) -> Iterator[int]:
     """Yields the number of images of each batch, as it comes."""
-    uint8 = [ToTensor(), ToTorchImage()]
-    pipelines: dict[str, list | None] = {
-        "P1": {"image": [RandomResizedCrop((224, 224)), RandomHorizontalFlip(0.5), *uint8]},
-        "P2": {"image": _simclr(), "image2": _simclr(RandomSolarization(0.2, 128))},
-        "P2b": {"image": _simclr(GaussianBlur(1.0, 23, (0.1, 2.0))), "image2": _simclr(RandomSolarization(0.2, 128))},
-        "P4": {"image": [CenterCrop((224, 224), 224 / 256), *uint8]},
-    }[workload]
+    name, _, raw = workload.partition(" ")
+    pipelines = {"image" if i == 0 else f"image{i}": view for i, view in enumerate(_views(name))}
     loader = Loader(
-        source.beton,
+        source.raw_beton if raw else source.beton,
         BATCH_SIZE,
         order=OrderOption.RANDOM,
         seed=0,
         num_workers=threads,
         drop_last=False,
         pipelines={**pipelines, "label": None},
-        custom_field_mapper={"image2": "image"} if "image2" in pipelines else {},
+        custom_field_mapper={view: "image" for view in pipelines if view != "image"},
     )
     for batch in loader:
         yield len(batch.image)

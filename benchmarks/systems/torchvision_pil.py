@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from workloads import BATCH_SIZE, MEAN, STD, Source
+from workloads import BATCH_SIZE, LARGE_CROPS, MEAN, SMALL_CROPS, STD, Source
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from torchvision_reference import v2
 
 
-def _simclr(*more: object) -> v2.Compose:
+def _simclr(size: int, scale: tuple[float, float], *more: object) -> v2.Compose:
     return v2.Compose(
         [
-            v2.RandomResizedCrop(224, antialias=True),
+            v2.RandomResizedCrop(size, scale=scale, antialias=True),
             v2.RandomHorizontalFlip(0.5),
             v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
             v2.RandomGrayscale(0.2),
@@ -35,8 +35,11 @@ def _views(workload: str) -> list[v2.Compose]:
         return [v2.Compose([v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip(0.5), v2.PILToTensor()])]
     if workload == "P4":
         return [v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.PILToTensor()])]
-    blur = [v2.GaussianBlur(23, (0.1, 2.0))] if workload == "P2b" else []
-    return [_simclr(*blur), _simclr(v2.RandomSolarize(128, 0.2))]
+    blur, full = v2.GaussianBlur(23, (0.1, 2.0)), (0.08, 1.0)
+    if workload == "P3":
+        large, small = _simclr(224, LARGE_CROPS, blur), _simclr(96, SMALL_CROPS, blur)
+        return [large, large, *[small] * 8]
+    return [_simclr(224, full, *([blur] if workload == "P2b" else [])), _simclr(224, full, v2.RandomSolarize(128, 0.2))]
 
 
 class _Photos(torch.utils.data.Dataset):

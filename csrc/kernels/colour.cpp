@@ -41,11 +41,11 @@ void turn_hue(Ints& r, Ints& g, Ints& b, int32_t shift) {
     const Floats turn = sixths / 6.0f + (sixths < 0.0f ? Floats{} + 1.0f : Floats{});
     const Ints hue = ((range == 0 ? Ints{} : truncate(turn * 255.0f)) + shift) & 255;
     const Floats ratio = to_float(range) / to_float(larger(high, Ints{} + 1));
-    const Floats saturation = to_float(truncate(ratio * 255.0f)) / 255.0f;
+    const Floats saturation = to_float(truncate(ratio * 255.0f)) * (1.0f / 255.0f);
 
     const Ints position = hue * 6;
     const Ints face = (position + 1 + (position >> 8)) >> 8;  // position / 255: 0..5, or 6, which is 0 again
-    const Floats f = to_float(position - face * 255) / 255.0f;
+    const Floats f = to_float(position - face * 255) * (1.0f / 255.0f);
     const Floats value = to_float(high);
     const Ints p = truncate(value * (1.0f - saturation) + 0.5f);
     const Ints q = truncate(value * (1.0f - saturation * f) + 0.5f);

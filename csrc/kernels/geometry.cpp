@@ -28,6 +28,27 @@ struct Map {
         }
     }
 
+    // Whole pixels to the side: rows are copied.
+    void shifted(int64_t right, int64_t down) const {
+        const int64_t begin = right > 0 ? (right < to.width ? right : to.width) : 0;
+        const int64_t end = right < 0 ? (-right < to.width ? to.width + right : 0) : to.width;
+        for (int channel = 0; channel < 3; ++channel) {
+            for (int row = 0; row < to.height; ++row) {
+                uint8_t* const target = to.plane(channel) + static_cast<size_t>(row) * static_cast<size_t>(to.width);
+                const int64_t y = row - down;
+                if (y < 0 || y >= to.height || begin >= end) {
+                    __builtin_memset(target, fill[channel], static_cast<size_t>(to.width));
+                    continue;
+                }
+                const uint8_t* const plane = from + static_cast<size_t>(channel) * to.plane_size();
+                const uint8_t* const source = plane + static_cast<size_t>(y) * static_cast<size_t>(to.width);
+                __builtin_memset(target, fill[channel], static_cast<size_t>(begin));
+                __builtin_memcpy(target + begin, source + (begin - right), static_cast<size_t>(end - begin));
+                __builtin_memset(target + end, fill[channel], static_cast<size_t>(to.width - end));
+            }
+        }
+    }
+
     // Pillow steps through the source in doubles when nothing turns ...
     void scaled() const {
         double y = m[5] + m[4] * 0.5;
@@ -58,24 +79,28 @@ struct Map {
             for (int column = 0; column < to.width; ++column, ++target) {
                 const double x = m[0] * (column + 0.5) + m[1] * (row + 0.5) + m[2];
                 const double y = m[3] * (column + 0.5) + m[4] * (row + 0.5) + m[5];
-                const bool known = x >= 0.0 && x < to.width && y >= 0.0 && y < to.height;
-                for (int channel = 0; channel < 3; ++channel)
-                    to.plane(channel)[target] = known ? blend_at(channel, x - 0.5, y - 0.5) : fill[channel];
+                if (x >= 0.0 && x < to.width && y >= 0.0 && y < to.height)
+                    blend(x - 0.5, y - 0.5, target);
+                else
+                    for (int channel = 0; channel < 3; ++channel) to.plane(channel)[target] = fill[channel];
             }
         }
     }
 
-    uint8_t blend_at(int channel, double x, double y) const {
-        const int left = static_cast<int>(floor_of(x)), top = static_cast<int>(floor_of(y));
+    void blend(double x, double y, size_t target) const {
+        const int left = x < 0.0 ? -1 : static_cast<int>(x), top = y < 0.0 ? -1 : static_cast<int>(y);
         const double right_share = x - left, bottom_share = y - top;
-        const int x0 = left < 0 ? 0 : left, x1 = left + 1 < to.width ? left + 1 : to.width - 1;
-        const int y0 = top < 0 ? 0 : top, y1 = top + 1 < to.height ? top + 1 : to.height - 1;
-        const uint8_t* const plane = from + static_cast<size_t>(channel) * to.plane_size();
-        const uint8_t* const above = plane + static_cast<size_t>(y0) * static_cast<size_t>(to.width);
-        const uint8_t* const below = plane + static_cast<size_t>(y1) * static_cast<size_t>(to.width);
-        const double upper = above[x0] + (above[x1] - static_cast<double>(above[x0])) * right_share;
-        const double lower = below[x0] + (below[x1] - static_cast<double>(below[x0])) * right_share;
-        return static_cast<uint8_t>(upper + (lower - upper) * bottom_share);
+        const size_t width = static_cast<size_t>(to.width);
+        const size_t x0 = static_cast<size_t>(left < 0 ? 0 : left);
+        const size_t x1 = static_cast<size_t>(left + 1 < to.width ? left + 1 : to.width - 1);
+        const size_t y0 = static_cast<size_t>(top < 0 ? 0 : top) * width;
+        const size_t y1 = static_cast<size_t>(top + 1 < to.height ? top + 1 : to.height - 1) * width;
+        const uint8_t* plane = from;
+        for (int channel = 0; channel < 3; ++channel, plane += to.plane_size()) {
+            const int a = plane[y0 + x0], b = plane[y0 + x1], c = plane[y1 + x0], d = plane[y1 + x1];
+            const double upper = a + (b - a) * right_share, lower = c + (d - c) * right_share;
+            to.plane(channel)[target] = static_cast<uint8_t>(static_cast<int>(upper + (lower - upper) * bottom_share));
+        }
     }
 };
 
@@ -125,7 +150,11 @@ void flip_vertical(const Planar& view) {
 void affine(const Planar& view, const double* matrix, bool bilinear, const uint8_t* fill, uint8_t* scratch) {
     __builtin_memcpy(scratch, view.data, 3 * view.plane_size());
     const Map map{scratch, view, matrix, fill};
-    if (bilinear)
+    const double right = -matrix[2], down = -matrix[5];
+    const bool moves_only = matrix[0] == 1.0 && matrix[1] == 0.0 && matrix[3] == 0.0 && matrix[4] == 1.0;
+    if (moves_only && right == static_cast<double>(floor_of(right)) && down == static_cast<double>(floor_of(down)))
+        map.shifted(floor_of(right), floor_of(down));
+    else if (bilinear)
         map.blended();
     else if (matrix[1] == 0.0 && matrix[3] == 0.0)
         map.scaled();

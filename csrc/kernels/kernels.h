@@ -23,7 +23,7 @@ struct Taps {
     int taps;
 };
 inline constexpr int weight_bits = 22;       // Pillow's: the same sums, so the same pixels
-inline constexpr int blur_weight_bits = 14;  // leaves room for the seven fractional bits between the passes
+inline constexpr int blur_weight_bits = 14;  // leaves room for fractional bits between the passes
 
 inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -36,10 +36,10 @@ inline size_t resample_scratch(int height, int width, int out_width) {
            row * (round_up(static_cast<size_t>(height), 4) + 1);
 }
 
-// One padded row of bytes, then a plane of int16 rows padded to 64 pixels.
+// One padded row of int16, then a plane of such rows padded to 64 pixels, with a kernel's reach above and below.
 inline size_t blur_scratch(int height, int width, int kernel_size) {
-    return round_up(static_cast<size_t>(width) + static_cast<size_t>(kernel_size) + 64, 64) +
-           round_up(static_cast<size_t>(width), 64) * sizeof(int16_t) * static_cast<size_t>(height);
+    return sizeof(int16_t) * (round_up(static_cast<size_t>(width + kernel_size) + 64, 64) +
+                              round_up(static_cast<size_t>(width), 64) * static_cast<size_t>(height + kernel_size));
 }
 
 struct KernelTable {

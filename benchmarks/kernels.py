@@ -1,0 +1,86 @@
+"""Milliseconds of each primitive on one core, at 224x224x3, for every instruction set that this machine has.
+
+    python benchmarks/kernels.py                # best of 7 turns
+    python benchmarks/kernels.py --only blur    # those whose name contains a text
+
+Each row is the whole path of one raw image through the core (copy into planes, the operation, packing as uint8), less
+the path without the operation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from ffcv import _core
+from ffcv._core import OpCode
+
+SIDE = 224
+BATCH = 100
+
+OPERATIONS: dict[str, tuple[OpCode, Sequence[float]]] = {
+    "brightness": (OpCode.color_jitter, (1.2, 1, 1, 0, 0)),
+    "contrast": (OpCode.color_jitter, (1, 1.2, 1, 0, 0)),
+    "saturation": (OpCode.color_jitter, (1, 1, 1.2, 0, 0)),
+    "hue": (OpCode.color_jitter, (1, 1, 1, 0.1, 0)),
+    "color jitter, all four": (OpCode.color_jitter, (1.2, 1.2, 1.2, 0.1, 0)),
+    "grayscale": (OpCode.grayscale, (1,)),
+    "solarize": (OpCode.solarize, (1, 128)),
+    "blur, kernel 23, sigma 2": (OpCode.gaussian_blur, (2.0, 23)),
+    "blur, kernel 23, sigma 1": (OpCode.gaussian_blur, (1.0, 23)),
+}
+
+
+def milliseconds(size: tuple[int, int], op: tuple[OpCode, Sequence[float]] | None, dtype: type, turns: int) -> float:
+    """Best time of one image, in ms."""
+    height, width = size
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8).reshape(-1)
+    ops = [(op[0], np.tile(np.array([op[1]], np.float32), (BATCH, 1)))] if op else []
+    boxes = np.tile(np.array([[0, 0, height, width]], np.int32), (BATCH, 1))
+    out = np.empty((BATCH, SIDE, SIDE, 3), dtype)
+    view = _core.View(boxes, None, SIDE, SIDE, ops, out, False, [0.01] * 3, [-1.0] * 3)
+    renderer = _core.Renderer(1)
+    offsets, sizes = np.zeros(BATCH, np.uint64), np.full(BATCH, image.size, np.uint64)
+    modes, shapes = np.ones(BATCH, np.uint8), np.tile(np.array([size], np.int32), (BATCH, 1))
+    times = []
+    for _ in range(turns + 1):
+        start = time.perf_counter()
+        renderer.render(image, offsets, sizes, modes, shapes, [view])
+        times.append(time.perf_counter() - start)
+    return min(times[1:]) / BATCH * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--turns", type=int, default=7)
+    arguments = parser.parse_args()
+
+    from rich.console import Console
+    from rich.table import Table
+
+    levels = [level for level in ("v2", "v3", "v4", "baseline") if _core.select_isa(level)]
+    table = Table("ms an image, one core", *levels)
+    rows: dict[str, list[str]] = {}
+    for level in levels:
+        _core.select_isa(level)
+        plain = milliseconds((SIDE, SIDE), None, np.uint8, arguments.turns)
+        figures = {"copy + pack uint8": plain}
+        figures["normalise + pack float32"] = milliseconds((SIDE, SIDE), None, np.float32, arguments.turns)
+        figures["normalise + pack float16"] = milliseconds((SIDE, SIDE), None, np.float16, arguments.turns)
+        figures["crop 350x300 -> 224"] = milliseconds((300, 350), None, np.uint8, arguments.turns)
+        for name, op in OPERATIONS.items():
+            figures[name] = milliseconds((SIDE, SIDE), op, np.uint8, arguments.turns) - plain
+        for name, figure in figures.items():
+            if arguments.only in name:
+                rows.setdefault(name, []).append(f"{figure:.3f}")
+    for name, row in rows.items():
+        table.add_row(name, *row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
