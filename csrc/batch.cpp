@@ -76,8 +76,9 @@ struct Renderer::Worker {
     JpegDecoder decoder;
     TapTable horizontal, vertical;
     GaussianTaps gaussian;
-    std::vector<uint8_t> decoded, view, scratch;
+    std::vector<uint8_t> encoded, decoded, view, scratch;
 
+    std::span<const uint8_t> read(const ImageBatch& images, size_t sample);
     Pixels decode(const ImageBatch& images, size_t sample, const Region& wanted);
     void resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip, const Planar& out);
     void place(const Pixels& source, const Region& box, bool flip, const Planar& out);
@@ -107,12 +108,21 @@ void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProg
     }
 }
 
-Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const Region& wanted) {
+std::span<const uint8_t> Renderer::Worker::read(const ImageBatch& images, size_t sample) {
     const uint64_t offset = images.offsets[sample], size = images.sizes[sample];
+    if (images.file != nullptr) {
+        const std::span<uint8_t> bytes(grown(encoded, size), size);
+        images.file->read(offset, bytes);
+        return bytes;
+    }
     if (offset > images.storage.size() || size > images.storage.size() - offset)
         throw DecodeError("its bytes (offset " + std::to_string(offset) + ", size " + std::to_string(size) +
                           ") lie outside the file");
-    const std::span<const uint8_t> bytes = images.storage.subspan(offset, size);
+    return images.storage.subspan(offset, size);
+}
+
+Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const Region& wanted) {
+    const std::span<const uint8_t> bytes = read(images, sample);
     if (images.checksums != nullptr && crc32c(bytes) != images.checksums[sample])
         throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
     if (static_cast<ImageMode>(images.modes[sample]) == ImageMode::jpeg) return decoder.decode(bytes, wanted, decoded);

@@ -14,6 +14,7 @@
 
 #include "batch.h"
 #include "bindings_file.h"
+#include "bindings_loader.h"
 #include "kernels/kernels.h"
 #include "random.h"
 
@@ -133,13 +134,11 @@ private:
     ViewProgram program_;
 };
 
-std::vector<std::pair<size_t, std::string>> render(Renderer& renderer, Bytes storage,
-                                                   Array<const uint64_t, nb::shape<-1>> offsets,
-                                                   Array<const uint64_t, nb::shape<-1>> sizes,
-                                                   Array<const uint8_t, nb::shape<-1>> modes,
-                                                   Array<const int32_t, nb::shape<-1, 2>> shapes,
-                                                   const std::vector<View*>& views,
-                                                   std::optional<Array<const uint32_t, nb::shape<-1>>> checksums) {
+std::vector<std::pair<size_t, std::string>> render(
+    Renderer& renderer, Bytes storage, Array<const uint64_t, nb::shape<-1>> offsets,
+    Array<const uint64_t, nb::shape<-1>> sizes, Array<const uint8_t, nb::shape<-1>> modes,
+    Array<const int32_t, nb::shape<-1, 2>> shapes, const std::vector<View*>& views,
+    std::optional<Array<const uint32_t, nb::shape<-1>>> checksums, const StorageFile* file) {
     const size_t batch = offsets.shape(0);
     if (checksums && checksums->shape(0) != batch) throw nb::value_error("checksums must have one entry a sample");
     if (sizes.shape(0) != batch || modes.shape(0) != batch || shapes.shape(0) != batch)
@@ -149,8 +148,14 @@ std::vector<std::pair<size_t, std::string>> render(Renderer& renderer, Bytes sto
         if (view == nullptr || view->batch() != batch) throw nb::value_error("a view is for another batch size");
         programs.push_back(view->program());
     }
-    const ImageBatch images{span_of(storage), offsets.data(), sizes.data(), modes.data(), shapes.data(), batch,
-                            checksums ? checksums->data() : nullptr};
+    const ImageBatch images{span_of(storage),
+                            offsets.data(),
+                            sizes.data(),
+                            modes.data(),
+                            shapes.data(),
+                            batch,
+                            checksums ? checksums->data() : nullptr,
+                            file};
     std::vector<SampleError> errors;
     {
         nb::gil_scoped_release release;
@@ -174,6 +179,7 @@ NB_MODULE(_core, m) {
     m.doc() = "The native core: JPEG decoding, views, random streams.";
     nb::exception<DecodeError>(m, "DecodeError", PyExc_ValueError);
     bind_file(m);
+    bind_loader(m);
 
     m.def("philox4x32", &philox, "counter"_a, "key"_a, "One Philox4x32-10 block (for tests).");
     m.def("uniforms", &draw_uniforms, "seed"_a, "stream"_a, "epoch"_a, "samples"_a, "count"_a,
@@ -207,6 +213,7 @@ NB_MODULE(_core, m) {
         .def(nb::init<size_t>(), "num_threads"_a)
         .def_prop_ro("num_threads", &Renderer::num_threads)
         .def("render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
-             "checksums"_a.none() = nb::none(),
-             "Renders `views`; returns (position, message) of each sample that failed, whose outputs are zeros.");
+             "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(),
+             "Renders `views`; the bytes come from `storage`, or from `file`. Returns (position, message) of each "
+             "sample that failed, whose outputs are zeros.");
 }

@@ -1,64 +1,31 @@
 #include "jpeg.h"
 
-#include <jpeglib.h>
-#include <csetjmp>
-#include <cstdio>
-
 #include <algorithm>
 
-extern "C" {
-#include <jerror.h>
-}
+#include "jpeg_errors.h"
 
 namespace ffcv {
 
-// libjpeg reports errors by calling `error_exit`, which must not return: it jumps to the setjmp of the entry point,
-// which throws. Between setjmp and the jump only libjpeg's frames and trivially destructible locals live.
 struct JpegDecoder::Handle {
     jpeg_decompress_struct info;
-    jpeg_error_mgr errors;
-    std::jmp_buf escape;
-    char message[JMSG_LENGTH_MAX];
-
-    static Handle& of(j_common_ptr info) { return *static_cast<Handle*>(info->client_data); }
-
-    static void on_error(j_common_ptr info) {
-        Handle& handle = of(info);
-        info->err->format_message(info, handle.message);
-        std::longjmp(handle.escape, 1);
-    }
-
-    // libjpeg calls damaged data a "warning" and fills in grey. These are the warnings after which pixels are guesses.
-    static void on_message(j_common_ptr info, int level) {
-        if (level >= 0) return;
-        switch (info->err->msg_code) {
-            case JWRN_JPEG_EOF:
-            case JWRN_HIT_MARKER:
-            case JWRN_HUFF_BAD_CODE:
-            case JWRN_ARITH_BAD_CODE:
-            case JWRN_MUST_RESYNC:
-                on_error(info);
-        }
-    }
+    JpegErrors errors;
 };
 
 JpegDecoder::JpegDecoder() : handle_(std::make_unique<Handle>()) {
-    handle_->info.err = jpeg_std_error(&handle_->errors);
-    handle_->errors.error_exit = Handle::on_error;
-    handle_->errors.emit_message = Handle::on_message;
-    handle_->info.client_data = handle_.get();
-    if (setjmp(handle_->escape)) throw DecodeError(std::string("libjpeg-turbo did not start: ") + handle_->message);
+    handle_->errors.attach(handle_->info);
+    if (setjmp(handle_->errors.escape))
+        throw DecodeError(std::string("libjpeg-turbo did not start: ") + handle_->errors.message);
     jpeg_create_decompress(&handle_->info);
-    handle_->info.client_data = handle_.get();  // jpeg_create_decompress keeps it, by contract
+    handle_->errors.limit_scans(handle_->info);
 }
 
 JpegDecoder::~JpegDecoder() { jpeg_destroy_decompress(&handle_->info); }
 
 JpegHeader JpegDecoder::read_header(std::span<const uint8_t> bytes) {
     jpeg_decompress_struct& info = handle_->info;
-    if (setjmp(handle_->escape)) {
+    if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
-        throw DecodeError(std::string("not a readable JPEG: ") + handle_->message);
+        throw DecodeError(std::string("not a readable JPEG: ") + handle_->errors.message);
     }
     if (bytes.empty()) throw DecodeError("not a readable JPEG: it is empty");
     jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
@@ -69,21 +36,66 @@ JpegHeader JpegDecoder::read_header(std::span<const uint8_t> bytes) {
     return header;
 }
 
+void JpegDecoder::refuse_unsupported() {
+    jpeg_decompress_struct& info = handle_->info;
+    const int components = info.num_components;
+    const long long pixels = static_cast<long long>(info.image_height) * info.image_width;
+    if ((components == 1 || components == 3) && pixels <= JpegErrors::max_pixels) return;
+    jpeg_abort_decompress(&info);
+    if (pixels > JpegErrors::max_pixels)
+        throw DecodeError("JPEG of " + std::to_string(pixels) + " pixels, more than the " +
+                          std::to_string(JpegErrors::max_pixels) + " that are decoded: shrink it first");
+    throw DecodeError("JPEG with " + std::to_string(components) +
+                      " components (CMYK?): convert it to RGB when writing the file");
+}
+
+JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer) {
+    jpeg_decompress_struct& info = handle_->info;
+    if (setjmp(handle_->errors.escape)) {
+        jpeg_abort_decompress(&info);
+        throw DecodeError(std::string("damaged JPEG: ") + handle_->errors.message);
+    }
+    if (bytes.empty()) throw DecodeError("damaged JPEG: it is empty");
+    jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
+    jpeg_read_header(&info, TRUE);
+    const JpegHeader header{static_cast<int>(info.image_height), static_cast<int>(info.image_width),
+                            info.num_components};
+    refuse_unsupported();
+    for (int i = 0; i < info.num_components; ++i) {
+        const jpeg_component_info& component = info.comp_info[i];
+        if (info.max_h_samp_factor % component.h_samp_factor == 0 &&
+            info.max_v_samp_factor % component.v_samp_factor == 0)
+            continue;
+        jpeg_abort_decompress(&info);  // unusual subsampling, which libjpeg may refuse only at full size
+        decode(bytes, {0, 0, header.height, header.width}, buffer);
+        return header;
+    }
+    // Damage shows while Huffman codes are read. Of each block only the mean is computed, and of colour nothing.
+    info.scale_num = 1;
+    info.scale_denom = 8;
+    info.dct_method = JDCT_IFAST;
+    info.do_fancy_upsampling = FALSE;
+    info.out_color_space = info.jpeg_color_space == JCS_YCbCr ? JCS_GRAYSCALE : JCS_RGB;
+    jpeg_start_decompress(&info);
+    const size_t needed = static_cast<size_t>(info.output_width) * static_cast<size_t>(info.out_color_components);
+    if (buffer.size() < needed) buffer.resize(needed);
+    JSAMPROW row = buffer.data();
+    while (info.output_scanline < info.output_height) jpeg_read_scanlines(&info, &row, 1);
+    jpeg_finish_decompress(&info);
+    return header;
+}
+
 Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, const Region& wanted, std::vector<uint8_t>& buffer) {
     jpeg_decompress_struct& info = handle_->info;
-    if (setjmp(handle_->escape)) {
+    if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
-        throw DecodeError(std::string("damaged JPEG: ") + handle_->message);
+        throw DecodeError(std::string("damaged JPEG: ") + handle_->errors.message);
     }
     if (bytes.empty()) throw DecodeError("damaged JPEG: it is empty");
     jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
     jpeg_read_header(&info, TRUE);
     const int height = static_cast<int>(info.image_height), width = static_cast<int>(info.image_width);
-    if (info.num_components != 1 && info.num_components != 3) {
-        jpeg_abort_decompress(&info);
-        throw DecodeError("JPEG with " + std::to_string(info.num_components) +
-                          " components (CMYK?): convert it to RGB when writing the file");
-    }
+    refuse_unsupported();
     if (wanted.top + wanted.height > height || wanted.left + wanted.width > width) {
         jpeg_abort_decompress(&info);
         throw DecodeError("JPEG is " + std::to_string(height) + "x" + std::to_string(width) +

@@ -43,12 +43,17 @@ public:
 
     JpegHeader read_header(std::span<const uint8_t> bytes);
 
+    // Finds all damage that decoding the whole would find, several times faster. `buffer` is scratch.
+    JpegHeader check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer);
+
     // Decodes at least `wanted` (within the image) into `buffer`, which grows as needed; the pixels inside `wanted` are
     // those of a full decode. Throws DecodeError for anything that a full decode would have to guess at.
     Pixels decode(std::span<const uint8_t> bytes, const Region& wanted, std::vector<uint8_t>& buffer);
 
 private:
     struct Handle;
+    void refuse_unsupported();
+
     std::unique_ptr<Handle> handle_;
 };
 

@@ -1,49 +1,86 @@
 #include "pool.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <vector>
 
 namespace ffcv {
 
-ThreadPool::ThreadPool(size_t num_threads) {
-    for (size_t worker = 0; worker < std::max<size_t>(1, num_threads); ++worker)
-        threads_.emplace_back([this, worker] { work(worker); });
+struct ThreadPool::State {
+    std::mutex callers, mutex;
+    std::condition_variable wake, done;
+    const std::function<void(size_t, size_t)>* task = nullptr;
+    size_t count = 0, busy = 0, round = 0;
+    bool stopping = false;
+    std::atomic<size_t> next{0};
+    std::vector<std::thread> threads;
+    pid_t owner = ::getpid();
+
+    void work(size_t worker) {
+        size_t seen = 0;
+        std::unique_lock lock(mutex);
+        for (;;) {
+            wake.wait(lock, [&] { return stopping || round != seen; });
+            if (stopping) return;
+            seen = round;
+            const auto& current = *task;
+            const size_t end = count;
+            lock.unlock();
+            for (size_t index = next++; index < end; index = next++) current(worker, index);
+            lock.lock();
+            if (--busy == 0) done.notify_one();
+        }
+    }
+
+    void stop() {
+        {
+            const std::lock_guard lock(mutex);
+            stopping = true;
+        }
+        wake.notify_all();
+        for (std::thread& thread : threads) thread.join();
+    }
+};
+
+ThreadPool::ThreadPool(size_t num_threads) : state_(std::make_unique<State>()) {
+    State* const state = state_.get();
+    try {
+        for (size_t worker = 0; worker < std::max<size_t>(1, num_threads); ++worker)
+            state->threads.emplace_back([state, worker] { state->work(worker); });
+    } catch (...) {  // the system gives no more threads: those that run must end before their state does
+        state->stop();
+        throw;
+    }
 }
 
 ThreadPool::~ThreadPool() {
-    {
-        const std::lock_guard lock(mutex_);
-        stopping_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
+    if (state_->owner == ::getpid())
+        state_->stop();
+    else
+        state_.release();  // after a fork: its threads are gone, its locks may be held for ever, so it is leaked
 }
+
+size_t ThreadPool::size() const { return state_->threads.size(); }
 
 void ThreadPool::run(size_t count, const std::function<void(size_t, size_t)>& task) {
-    const std::lock_guard one_caller(callers_);
-    std::unique_lock lock(mutex_);
-    task_ = &task;
-    count_ = count;
-    busy_ = threads_.size();
-    next_ = 0;
-    ++round_;
-    wake_.notify_all();
-    done_.wait(lock, [this] { return busy_ == 0; });
-}
-
-void ThreadPool::work(size_t worker) {
-    size_t seen = 0;
-    std::unique_lock lock(mutex_);
-    for (;;) {
-        wake_.wait(lock, [&] { return stopping_ || round_ != seen; });
-        if (stopping_) return;
-        seen = round_;
-        const auto& task = *task_;
-        const size_t count = count_;
-        lock.unlock();
-        for (size_t index = next_++; index < count; index = next_++) task(worker, index);
-        lock.lock();
-        if (--busy_ == 0) done_.notify_one();
-    }
+    State& state = *state_;
+    if (state.owner != ::getpid())
+        throw std::runtime_error("this process was forked after the thread pool was made; make a new one");
+    const std::lock_guard one_caller(state.callers);
+    std::unique_lock lock(state.mutex);
+    state.task = &task;
+    state.count = count;
+    state.busy = state.threads.size();
+    state.next = 0;
+    ++state.round;
+    state.wake.notify_all();
+    state.done.wait(lock, [&] { return state.busy == 0; });
 }
 
 }  // namespace ffcv

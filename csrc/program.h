@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "jpeg.h"
+#include "storage.h"
 #include "taps.h"
 
 namespace ffcv {
@@ -74,7 +75,7 @@ struct ViewProgram {
 
 enum class ImageMode : uint8_t { jpeg = 0, raw = 1 };
 
-// The encoded images of a batch, inside one span of memory (the mapped file).
+// The encoded images of a batch, inside one span of memory or in a file.
 struct ImageBatch {
     std::span<const uint8_t> storage;
     const uint64_t* offsets;  // [batch]
@@ -83,6 +84,7 @@ struct ImageBatch {
     const int32_t* shapes;    // [batch, 2]: height, width
     size_t size;
     const uint32_t* checksums = nullptr;  // [batch], CRC32C of the bytes; null: not checked
+    const StorageFile* file = nullptr;    // where the bytes are read from; null: from `storage`
 };
 
 }  // namespace ffcv

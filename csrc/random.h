@@ -33,4 +33,45 @@ inline void uniforms(uint64_t seed, uint32_t stream, uint32_t epoch, uint64_t sa
     }
 }
 
+// A permutation of 0..size-1 that is a function of (seed, epoch, stream) alone and takes no memory: a Feistel network
+// over the smallest 2^bits >= size, with Philox as its round function, walked until it lands inside (Black and Rogaway,
+// "Ciphers with arbitrary finite domains", 2002): fewer than two steps on average where size > 128.
+class Permutation {
+public:
+    Permutation(uint64_t seed, uint32_t stream, uint32_t epoch, uint64_t size)
+        : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, stream_(stream), epoch_(epoch) {
+        size_ = size;
+        while (bits_ < 64 && (uint64_t{1} << bits_) < size) ++bits_;
+    }
+
+    uint64_t operator()(uint64_t position) const {
+        do position = step(position);
+        while (position >= size_);
+        return position;
+    }
+
+private:
+    static constexpr uint32_t rounds = 8;
+
+    uint64_t step(uint64_t value) const {
+        // Halves of unequal size swap roles; `low` bits at the right are those that the round function reads.
+        int low = bits_ / 2;
+        for (uint32_t round = 0; round < rounds; ++round) {
+            const int high = bits_ - low;
+            const uint64_t right = value & ((uint64_t{1} << low) - 1), left = value >> low;
+            const Words words = philox4x32(
+                {static_cast<uint32_t>(right), epoch_, stream_, round | static_cast<uint32_t>(right >> 32) << 4}, key_);
+            const uint64_t noise = (words[0] | uint64_t{words[1]} << 32) & ((uint64_t{1} << high) - 1);
+            value = right << high | (left ^ noise);
+            low = high;
+        }
+        return value;
+    }
+
+    std::array<uint32_t, 2> key_;
+    uint32_t stream_, epoch_;
+    uint64_t size_ = 0;
+    int bits_ = 8;  // at least: smaller networks are visibly uneven
+};
+
 }  // namespace ffcv

@@ -52,6 +52,29 @@ class AllocationTable:
     def checksums(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], start: int, stop: int) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
         """uint32: the CRC32C of the content of the rows from `start` to `stop`."""
 
+class ReadError(OSError):
+    pass
+
+def permute(seed: int, stream: int, epoch: int, size: int, positions: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.int64], dict(shape=(None,))]:
+    """
+    int64 [B]: where a keyed permutation of 0..size-1 takes `positions` (int64 [B]); O(1) memory.
+    """
+
+class StorageFile:
+    """A file that is read with pread; errors name the offset."""
+
+    def __init__(self, path: str) -> None: ...
+
+    def fileno(self) -> int: ...
+
+    def read(self, offset: int, out: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu')]) -> None:
+        """Fills `out` (uint8) with the bytes at `offset`."""
+
+    def read_rows(self, table: int, row_bytes: int, indices: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu')]) -> None:
+        """
+        Fills `out` (uint8) with rows `indices` of the table that begins at byte `table`.
+        """
+
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> list[int]:
     """One Philox4x32-10 block (for tests)."""
 
@@ -131,7 +154,7 @@ class Renderer:
     @property
     def num_threads(self) -> int: ...
 
-    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View], checksums: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> list[tuple[int, str]]:
+    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View], checksums: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, file: StorageFile | None = None) -> list[tuple[int, str]]:
         """
-        Renders `views`; returns (position, message) of each sample that failed, whose outputs are zeros.
+        Renders `views`; the bytes come from `storage`, or from `file`. Returns (position, message) of each sample that failed, whose outputs are zeros.
         """

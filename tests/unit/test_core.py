@@ -54,7 +54,20 @@ ALL_OPS = [
     (OpCode.grayscale, (0,)),
     (OpCode.flip_horizontal, (1,)),
     (OpCode.solarize, (1, 128)),
+    (OpCode.flip_vertical, (1,)),
+    (OpCode.affine, (0, 1, 2, 3, 0.9, 0, 0.3, 1e-9, 3.3, 0, -0.3, 0, 0.9, 0, 20.1, 0)),
+    (OpCode.affine, (1, 1, 2, 3, 0.9, 0, -0.2, 1e-9, 3.3, 0, 0.3, 0, 0.9, 0, -4.1, 0)),
+    (OpCode.fill_box, (5, 7, 20, 10, 200, 100, 50)),
+    (OpCode.autocontrast, (1,)),
+    (OpCode.noise, (3.0, 20.0, 12345, 999)),
+    (OpCode.sharpness, (1.7,)),
+    (OpCode.equalize, (1,)),
+    (OpCode.posterize, (6,)),
 ]
+
+
+def test_all_ops_are_tried() -> None:
+    assert {code for code, _ in ALL_OPS} == set(OpCode)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])

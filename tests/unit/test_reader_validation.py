@@ -16,6 +16,7 @@ from ffcv.format import ALLOCATION, FIELD_DESCRIPTOR, FIRST_SECTION_ID, HEADER, 
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 
+PLAIN: Any = {"page_size": MIN_PAGE_SIZE, "num_workers": 1, "checksums": False}
 NUM_FIELDS = 5
 NUM_SAMPLES = 6
 DESCRIPTORS_END = HEADER.itemsize + NUM_FIELDS * FIELD_DESCRIPTOR.itemsize
@@ -36,7 +37,7 @@ class File:
             "json": JSONField(),
         }
         samples = [(image, i, bytes(i), np.full((2, 3), i, np.float32), {"i": i}) for i, image in enumerate(images)]
-        DatasetWriter(path, fields, page_size=MIN_PAGE_SIZE, num_workers=1).from_indexed_dataset(samples)
+        DatasetWriter(path, fields, **PLAIN).from_indexed_dataset(samples)
         self.metadata_type = Reader(path).metadata.dtype
         self.bytes = np.fromfile(path, dtype=np.uint8)
 
@@ -138,6 +139,14 @@ DAMAGES: dict[str, tuple[Callable[[File], Any], str]] = {
     "pointer after the pages": (lambda f: f.table["ptr"].__setitem__(3, 2**64 - 8), "allocation 3 lies outside"),
     "size beyond the pages": (lambda f: f.table["size"].__setitem__(3, 2**64 - 8), "allocation 3 lies outside"),
     "sample beyond": (lambda f: f.table["sample_id"].__setitem__(3, 6), "allocation 3 is of a sample beyond the 6"),
+    "another sample's array": (
+        lambda f: f.metadata["array"].__setitem__(4, f.metadata["array"][3]),
+        "'array': sample 4: points to byte [0-9]+, which belongs to another sample",
+    ),
+    "another sample's blob": (
+        lambda f: f.metadata["blob"]["ptr"].__setitem__(5, f.metadata["blob"]["ptr"][4]),
+        "'blob': sample 5: points to byte [0-9]+, which belongs to another sample",
+    ),
     "overlap": (
         lambda f: f.table["size"].__setitem__(0, f.table["size"][0] + np.uint64(2)),
         "two allocations overlap at byte 2097201",
@@ -172,7 +181,7 @@ def test_damages(file: File, name: str) -> None:
 def test_an_allocation_across_pages(tmp_path: Path) -> None:
     path = tmp_path / "x.beton"
     blobs = [(bytes(MIN_PAGE_SIZE - 10),), (bytes(100),)]
-    DatasetWriter(path, {"b": BytesField()}, page_size=MIN_PAGE_SIZE, num_workers=1).from_indexed_dataset(blobs)
+    DatasetWriter(path, {"b": BytesField()}, **PLAIN).from_indexed_dataset(blobs)
     content = np.fromfile(path, dtype=np.uint8)
     content[-48:].view(ALLOCATION)["size"][0] = MIN_PAGE_SIZE
     content.tofile(path)
@@ -187,7 +196,7 @@ def test_an_allocation_across_pages(tmp_path: Path) -> None:
 def test_empty_allocations_of_the_original_share_their_pointers(tmp_path: Path) -> None:
     path = tmp_path / "x.beton"
     blobs = [(b"",), (b"abc",), (b"",)]
-    DatasetWriter(path, {"b": BytesField()}, page_size=MIN_PAGE_SIZE, num_workers=1).from_indexed_dataset(blobs)
+    DatasetWriter(path, {"b": BytesField()}, **PLAIN).from_indexed_dataset(blobs)
     content = np.fromfile(path, dtype=np.uint8)
     table = content[-72:].view(ALLOCATION)
     metadata = content[HEADER.itemsize + FIELD_DESCRIPTOR.itemsize :][:48].view([("ptr", "<u8"), ("size", "<u8")])

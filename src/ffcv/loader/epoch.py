@@ -2,58 +2,83 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
-from ffcv import _core
+from ffcv.loader.cuda import hand_over
 from ffcv.loader.handoff import Handoff
-from ffcv.loader.slots import SlotPool
-from ffcv.pipeline.plan import Plan
-from ffcv.pipeline.views import BatchKey
+
+_JOIN_TIMEOUT_S = 5.0
+_running: weakref.WeakKeyDictionary[threading.Thread, Handoff] = weakref.WeakKeyDictionary()
 
 
 class EpochIterator:
-    """Iterates over the batches of one epoch; a thread of its own keeps `batches_ahead` of them ready.
+    """Iterates over the batches of one epoch; a thread of its own keeps some of them ready.
 
-    Dropping the iterator stops the thread.
+    Dropping the iterator stops the thread; `close()` also waits for it.
+
+    Args:
+        make: Makes the batches: given a function that waits until there is room for so many bytes, yields
+            (batch, global samples done after it, event of its copies to a GPU or None).
+        count: How many batches there will be.
+        handoff: Between the thread and this iterator.
+        on_batch: Called with the samples done when a batch is handed out, and with None at the end of the epoch.
     """
 
     def __init__(
         self,
-        plan: Plan,
-        renderer: _core.Renderer,
-        slots: SlotPool,
-        batches: list[np.ndarray],
-        epoch: int,
-        batches_ahead: int,
+        make: Callable[[Callable[[int], None]], Iterator[tuple[Any, int, Any]]],
+        count: int,
+        handoff: Handoff,
+        on_batch: Callable[[int | None], None],
     ) -> None:
-        handoff = Handoff(max(1, batches_ahead))
-
-        def make() -> Iterator[Any]:
-            for samples in batches:
-                yield plan.render(BatchKey(samples, epoch), renderer, slots.allocate)
-
         self._handoff = handoff
-        self._left = len(batches)
-        thread = threading.Thread(target=handoff.produce, args=(make,), name="ffcv-loader", daemon=True)
+        self._left = count
+        self._on_batch = on_batch
+        self._thread = threading.Thread(
+            target=handoff.produce, args=(lambda: make(handoff.wait_for_room),), name="ffcv-loader", daemon=True
+        )
+        _running[self._thread] = handoff
         self._stop = weakref.finalize(self, handoff.close)
-        thread.start()
+        self._thread.start()
 
     def __iter__(self) -> EpochIterator:
         return self
 
     def __next__(self) -> Any:
-        batch = self._handoff.get()
+        try:
+            batch, done, copied = self._handoff.get()
+        except StopIteration:
+            if self._left == 0:
+                self._on_batch(None)
+            raise
+        if copied is not None:
+            hand_over(batch, copied)
         self._left -= 1
+        self._on_batch(done)
         return batch
 
     def __len__(self) -> int:
+        """Batches that are still to come."""
         return self._left
 
     def close(self) -> None:
-        """Stops the thread and drops what is ready."""
+        """Stops the thread, waits until it has ended, and drops what is ready."""
         self._stop()
+        if self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_TIMEOUT_S)
+
+
+def _stop_all() -> None:
+    """At exit: a thread that came back from the core into an interpreter that has gone would end the process badly."""
+    threads = list(_running.items())
+    for _, handoff in threads:
+        handoff.close()
+    for thread, _ in threads:
+        thread.join(_JOIN_TIMEOUT_S)
+
+
+atexit.register(_stop_all)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,24 +14,37 @@ class Closed(Exception):
 
 
 class Handoff:
-    """Items in order, at most `capacity` waiting; an exception of the producer reaches the consumer in its place.
+    """Items in order; an exception of the producer reaches the consumer in its place, with its traceback.
+
+    The producer asks for room before it makes an item, so that items waiting and in the making are bounded together: by
+    `capacity`, and by `max_bytes` as far as one may be under way at all.
 
     Args:
-        capacity: How many items may wait.
+        capacity: How many items may wait or be in the making, at least 1.
+        max_bytes: How much memory they may take together.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, max_bytes: int) -> None:
         self._capacity = capacity
+        self._max_bytes = max_bytes
         self._items: deque[Any] = deque()
         self._changed = threading.Condition()
         self._finished = False
         self._closed = False
         self._error: BaseException | None = None
+        self._owner = os.getpid()
+
+    def wait_for_room(self, item_bytes: int) -> None:
+        """Waits until one more item of about `item_bytes` may be made. Raises `Closed` when the consumer has gone."""
+        most = max(1, min(self._capacity, self._max_bytes // max(1, item_bytes)))
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._items) < most)
+            if self._closed:
+                raise Closed
 
     def put(self, item: Any) -> None:
-        """Waits for room. Raises `Closed` when the consumer has gone."""
+        """Raises `Closed` when the consumer has gone."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
             if self._closed:
                 raise Closed
             self._items.append(item)
@@ -38,6 +52,11 @@ class Handoff:
 
     def get(self) -> Any:
         """Waits for an item. Raises StopIteration at the end, or the producer's exception."""
+        if os.getpid() != self._owner:  # the lock may be held for ever by a thread that is not here
+            raise RuntimeError(
+                "this process was forked while the loader was being iterated, and the thread that makes batches stayed "
+                "behind; call iter(loader) again in this process"
+            )
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._finished or self._items)
             if self._items:
@@ -49,7 +68,9 @@ class Handoff:
             raise StopIteration
 
     def close(self) -> None:
-        """The consumer goes: waiting items are dropped, and the producer stops at its next `put`."""
+        """The consumer goes: waiting items are dropped, and the producer stops before its next item."""
+        if os.getpid() != self._owner:
+            return
         with self._changed:
             self._closed = True
             self._items.clear()
@@ -58,14 +79,20 @@ class Handoff:
     def produce(self, make: Callable[[], Iterator[Any]]) -> None:
         """Puts every item of `make()`, then its end or its exception; the body of the producer's thread."""
         error: BaseException | None = None
+        items = make()
         try:
-            for item in make():
+            for item in items:
                 self.put(item)
                 del item  # so that a batch lives only as long as its user holds it
         except Closed:
             pass
         except BaseException as caught:  # whatever it is, it belongs to the consumer
             error = caught
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
         with self._changed:
             self._error, self._finished = error, True
             self._changed.notify_all()
+        del error

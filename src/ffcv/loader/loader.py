@@ -2,65 +2,80 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import secrets
-from collections.abc import Mapping, Sequence
-from enum import Enum
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from ffcv import _core
+from ffcv.cores import available_cores
 from ffcv.fields.base import Field
-from ffcv.fields.decoder import Decoder
-from ffcv.loader.cores import available_cores
+from ffcv.loader.bad_samples import BadSamples, OnError
+from ffcv.loader.building import build_views, gpu_of, unknown
+from ffcv.loader.cuda import SideStream
+from ffcv.loader.cut import Cut
 from ffcv.loader.epoch import EpochIterator
+from ffcv.loader.handoff import Handoff
+from ffcv.loader.options import ORDER_TYPE, OrderOption, check_indices, choose_order, default_os_cache
+from ffcv.loader.ranks import agree_on_seed, find_ranks
+from ffcv.loader.read_ahead import read_ahead
+from ffcv.loader.selection import Selection, take
 from ffcv.loader.slots import SlotPool
+from ffcv.loader.state import STATE_FORMAT, apply_state
+from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.plan import Plan
+from ffcv.pipeline.source import Source
 from ffcv.pipeline.spec import PipelineSpec
-from ffcv.pipeline.views import View, compile_view
+from ffcv.pipeline.views import BatchKey
+from ffcv.random import RNG_VERSION
 from ffcv.reader import Reader
-from ffcv.transforms.base import ImageDecoder
-from ffcv.transforms.ops import ToDevice, ToTensor
-from ffcv.traversal_order import Random, Sequential, TraversalOrder
 
+__all__ = ["ORDER_TYPE", "Loader", "OrderOption"]
 
-class OrderOption(Enum):
-    """In which order samples come."""
-
-    SEQUENTIAL = 1
-    RANDOM = 2
-
-
-ORDER_TYPE = TraversalOrder | OrderOption | type[TraversalOrder]
-_ORDERS = {OrderOption.SEQUENTIAL: Sequential, OrderOption.RANDOM: Random}
+AHEAD_BYTES = 192 << 20
 
 
 class Loader:
     """Iterates over a `.beton` file in batches; each iteration is the next epoch.
 
     A batch is a NamedTuple: the file's fields in their order, then the extra views in the order given. It stays valid
-    as long as somebody holds it. The same seed gives the same batches, whatever `num_workers` is.
+    as long as somebody holds it. The same seed gives the same batches, whatever the number of threads, processes or the
+    point where an interrupted run goes on; docs/loader.md says how.
 
     Args:
         path: The file.
-        batch_size: Samples in a batch.
+        batch_size: Samples in a batch of this rank.
         num_workers: Threads that decode and transform; -1 for all cores of this process.
-        os_cache: Read through the operating system's page cache.
-        order: An `OrderOption`, or a `TraversalOrder` subclass.
-        distributed: Split each global batch among the ranks of `torch.distributed`; needs `seed`.
+        os_cache: Read through the operating system's cache; False reads ahead into memory of the loader's own. None:
+            True, unless the environment has FFCV_DEFAULT_CACHE_PROCESS=1.
+        order: An `OrderOption` (None: sequential), or a `TraversalOrder` subclass.
+        distributed: Split each global batch among the ranks of torch.distributed, torchrun or SLURM.
         seed: Decides the order and all augmentations; None draws one, see `loader.seed`.
         indices: Samples to use, in this order; None for all.
         pipelines: For each field or view: a list that begins with a decoder (or gets the field's default), None to
             leave the field out, or a `PipelineSpec`.
         custom_fields: Classes of custom fields, by field name.
-        drop_last: Leave out the last batch if it is not full.
-        batches_ahead: Finished batches that wait; bounds the memory.
-        recompile: Accepted for the original's sake; nothing is compiled here.
+        drop_last: Leave out the last global batch if it is not full.
+        batches_ahead: Batches that are ready or in the making, at most; fewer where they would take more than
+            `ahead_bytes`.
+        recompile: Accepted for the original's sake: code follows changes of operations by itself.
         custom_field_mapper: Extra views: name of the view -> field that it is decoded from.
         order_kwargs: Further arguments for a `TraversalOrder` subclass.
+        return_params: Batches end with `params`: name of the view -> 'position:family' of the operation -> a
+            NamedTuple of numpy arrays, what it did to each sample.
+        return_indices: Batches have `sample_index`: the samples' indices in the dataset, int64 [B].
+        shuffle: As in torch: True for the random order, False for the sequential one.
+        sampler: Any iterable of dataset indices, such as torch's samplers; decides order and number of samples.
+        on_error: What becomes of samples that cannot be decoded: 'raise', 'skip' (the batch gets smaller) or 'replace'
+            (another sample, always the same one). `loader.bad_samples` counts them.
+        rank: This process among `world_size`; both None: see `distributed`.
+        world_size: Number of processes that share an epoch.
+        pad: Without `drop_last`, fill the last global batch up from the epoch's beginning, so that all ranks get
+            batches of the same size.
+        ahead_bytes: Bound on the memory of batches ahead; one is always made ahead.
         fname: FFCV's name for `path`.
 
     Raises:
@@ -73,8 +88,8 @@ class Loader:
         path: str | os.PathLike[str] | None = None,
         batch_size: int = 0,
         num_workers: int = -1,
-        os_cache: bool = True,
-        order: ORDER_TYPE = OrderOption.SEQUENTIAL,
+        os_cache: bool | None = None,
+        order: ORDER_TYPE | None = None,
         distributed: bool = False,
         seed: int | None = None,
         indices: Sequence[int] | np.ndarray | None = None,
@@ -87,128 +102,264 @@ class Loader:
         order_kwargs: Mapping[str, Any] | None = None,
         *,
         fname: str | os.PathLike[str] | None = None,
+        return_params: bool = False,
+        return_indices: bool = False,
+        shuffle: bool | None = None,
+        sampler: Any = None,
+        on_error: OnError = "raise",
+        rank: int | None = None,
+        world_size: int | None = None,
+        pad: bool = False,
+        ahead_bytes: int = AHEAD_BYTES,
     ) -> None:
-        chosen = path if path is not None else fname
-        if chosen is None:
+        options = {name: value for name, value in locals().items() if name not in ("self", "fname", "__class__")}
+        options["path"] = path if path is not None else fname
+        if options["path"] is None:
             raise ValueError("Loader needs the path of a .beton file as its first argument")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if seed is None and distributed:
-            raise ValueError("distributed=True needs seed=, the same on every rank, so that ranks share one order")
-        self.reader = Reader(chosen, custom_fields=dict(custom_fields or {}))
-        self.path = self.reader.path
-        self.batch_size = batch_size
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+        self._options = options
+        self.reader = Reader(options["path"], custom_fields=dict(custom_fields or {}))
+        self.path = self.fname = self.reader.path
+        self.batch_size = int(batch_size)
         self.num_workers = available_cores() if num_workers < 1 else num_workers
-        self.os_cache = os_cache
-        self.seed = secrets.randbits(63) if seed is None else int(seed)
+        self.os_cache = default_os_cache() if os_cache is None else bool(os_cache)
         self.drop_last = drop_last
-        self.batches_ahead = batches_ahead
-        self.indices = _checked_indices(indices, self.reader.num_samples)
-        self.rank, self.world_size = _ranks(distributed)
-        self.traversal_order = _order(order)(self, **(order_kwargs or {}))
+        self.batches_ahead = max(1, batches_ahead)
+        self.ahead_bytes = ahead_bytes
         self.next_epoch = 0
+        self.selection = Selection(check_indices(indices, self.reader.num_samples), self.reader.num_samples)
+        self.rank, self.world_size = ranks = find_ranks(distributed, rank, world_size)
+        self.distributed = self.world_size > 1
+        self.seed = agree_on_seed(seed, ranks)
+        self._cut = Cut(self.batch_size, self.rank, self.world_size, drop_last, pad)
+        if sampler is not None and indices is not None:
+            raise ValueError("sampler= already chooses the samples: pass either it or indices=")
+        Compiler.num_threads = self.num_workers
+        self._build()
+        self._check_size()
 
-        views = self._views(dict(pipelines or {}), dict(custom_field_mapper or {}))
-        self.plan = Plan(self.reader, views)
-        pinned = any(isinstance(op, ToDevice) and op.device.type == "cuda" for view in views for op in view.tail)
-        self._slots = SlotPool(keep=len(views) * (batches_ahead + 2), pin_memory=pinned)
-        self._renderer = _core.Renderer(self.num_workers)
+        self._epoch = self._consumed = self._resume_at = 0
+        self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
+        self._latest: weakref.ref[EpochIterator] | None = None
+        self._renderers: dict[int, _core.Renderer] = {}
+        self._closed = False
 
     def __iter__(self) -> EpochIterator:
-        epoch = self.next_epoch
-        self.next_epoch += 1
-        order = np.ascontiguousarray(self.traversal_order.sample_order(epoch), dtype=np.int64)
-        return EpochIterator(self.plan, self._renderer, self._slots, self._batches(order), epoch, self.batches_ahead)
+        """The next epoch; or, after `load_state_dict`, the rest of the interrupted one."""
+        self._check_open()
+        epoch, start = self.next_epoch, self._resume_at
+        self._epoch, self._consumed = epoch, start
+        self.next_epoch, self._resume_at = epoch + 1, 0
+        left = self._cut.count(self.traversal_order.epoch_length(epoch) - start)
+        handoff = Handoff(self.batches_ahead, self.ahead_bytes)
+
+        def note(consumed: int | None) -> None:
+            if self._latest is not None and self._latest() is iterator:
+                self._epoch, self._consumed = (epoch + 1, 0) if consumed is None else (epoch, consumed)
+
+        iterator = EpochIterator(lambda wait: self._produce(epoch, start, wait), left, handoff, note)
+        self._iterators.add(iterator)
+        self._latest = weakref.ref(iterator)
+        return iterator
 
     def __len__(self) -> int:
-        """Batches in an epoch, on this rank."""
-        samples, step = len(self.indices), self.batch_size * self.world_size
-        return samples // step if self.drop_last else -(-samples // step)
+        """Batches in a whole epoch, on this rank."""
+        return self._cut.count(self.traversal_order.epoch_length(self.next_epoch))
+
+    def __getitem__(self, index: int) -> Any:
+        """One sample, by its index in the dataset: a batch's elements without the batch's axis.
+
+        It is augmented as in the epoch that comes next.
+        """
+        self._check_open()
+        if not -self.reader.num_samples <= index < self.reader.num_samples:
+            raise IndexError(f"sample {index} of a file of {self.reader.num_samples}")
+        samples = np.array([index % self.reader.num_samples], np.int64)
+        batch = self.plan.render(BatchKey(samples, self.next_epoch), self._renderer(), self._slots.allocate)
+        return batch._make(element if isinstance(element, dict) else element[0] for element in batch)
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops all threads and lets go of the memory. Batches that somebody holds stay valid."""
+        self._closed = True
+        for iterator in list(self._iterators):
+            iterator.close()
+        self._renderers.clear()
+        self._slots.clear()
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration will be this epoch, from 0."""
+        """The next iteration will be this epoch, from 0; from where it was interrupted, if it is the resumed one."""
         if epoch < 0:
             raise ValueError(f"epoch must be at least 0, got {epoch}")
+        if epoch != self.next_epoch:
+            self._consumed = self._resume_at = 0
         self.next_epoch = epoch
+        self._latest = None
 
-    def _batches(self, order: np.ndarray) -> list[np.ndarray]:
-        """This rank's part of every global batch: global batches do not depend on the number of ranks."""
-        step = self.batch_size * self.world_size
-        batches = []
-        for start in range(0, len(self) * step, step):
-            batch = order[start : start + step]
-            share = -(-len(batch) // self.world_size)
-            batches.append(batch[self.rank * share : (self.rank + 1) * share])
-        return [batch for batch in batches if len(batch)]
+    @property
+    def indices(self) -> np.ndarray:
+        """The dataset indices of the samples used, int64 [N]; made anew where they are the whole file."""
+        return self.selection.all()
 
-    def _views(self, pipelines: dict[str, Any], mapper: dict[str, str]) -> list[View]:
-        fields = self.reader.field_names
-        sources: dict[str, str] = {name: name for name in fields}
-        for name, pipeline in pipelines.items():
-            if isinstance(pipeline, PipelineSpec):
-                sources[name] = pipeline.source
-        sources.update(mapper)
-        for name in pipelines:
-            if name not in sources:
-                raise ValueError(f"pipelines: {_unknown(name, fields)}; or name its field in custom_field_mapper")
-        for source in sources.values():
-            if source not in fields:
-                raise ValueError(f"view source: {_unknown(source, fields)}")
-        return [
-            self._view(name, source, pipelines.get(name, []))
-            for name, source in sources.items()
-            if not (name in pipelines and pipelines[name] is None)
-        ]
+    def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
+        """A loader over the samples of this one whose value satisfies a condition.
 
-    def _view(self, name: str, source: str, pipeline: Sequence[Any] | PipelineSpec) -> View:
-        if isinstance(pipeline, PipelineSpec):
-            operations = [pipeline.decoder] * (pipeline.decoder is not None) + list(pipeline.transforms)
-        else:
-            operations = list(pipeline)
-        operations = operations or [ToTensor()]
-        if not isinstance(operations[0], ImageDecoder | Decoder):
-            operations.insert(0, self.reader.fields[source].get_decoder_class()())
-        decoder = operations[0]
-        is_image = {"height", "width", "mode", "data_ptr"} <= set(self.reader.metadata[source].dtype.names or ())
-        if isinstance(decoder, ImageDecoder) != is_image:
-            kind = "an image" if is_image else "no image"
-            raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
-        if isinstance(decoder, ImageDecoder):
-            column = self.reader.metadata[source]
-            decoder.bind(column["height"], column["width"])
-        else:
-            decoder.bind(self.reader, source)
-        return compile_view(name, source, decoder, operations[1:], self.seed)
+        Args:
+            field_name: A field or view; its pipeline is run on all samples of this loader, in order.
+            condition: Is given one element of that pipeline's batches.
 
+        Returns:
+            A loader with the same options whose `indices` are those of the dataset.
+        """
+        names = [view.name for view in self.plan.views]
+        if field_name not in names and field_name not in self.reader.field_names:
+            raise ValueError(f"filter: {unknown(field_name, [*names, *self.reader.field_names])}")
+        others = {name: None for name in (*self.reader.field_names, *names) if name != field_name}
+        mapper = dict(self._options["custom_field_mapper"] or {})
+        pipelines = {k: v for k, v in (self._options["pipelines"] or {}).items() if k not in others} | others
+        plain = {"order": None, "order_kwargs": None, "sampler": None, "shuffle": None, "drop_last": False}
+        alone = {"rank": 0, "world_size": 1, "return_params": False, "return_indices": True, "seed": self.seed}
+        options = self._options | plain | alone | {"custom_field_mapper": mapper, "pipelines": pipelines}
+        if self._options["sampler"] is not None:
+            options["indices"] = np.unique(self.traversal_order.sample_order(self.next_epoch))
+        kept: list[int] = []
+        with type(self)(**options) as values:
+            for batch in values:
+                for index, value in zip(batch.sample_index.tolist(), batch[0], strict=True):
+                    if condition(value):
+                        kept.append(index)
+        chosen = {"indices": np.array(kept, np.int64), "sampler": None, "seed": self.seed}
+        return type(self)(**(self._options | chosen))
 
-def _unknown(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else ""
-    return f"the file has no field {name!r}{hint} (it has {', '.join(map(repr, known))})"
+    def state_dict(self) -> dict[str, Any]:
+        """Where the iteration is: plain numbers and text.
 
+        A batch counts as consumed when it has been handed out. Global, so that one rank's state is every rank's.
+        """
+        return {
+            "format": STATE_FORMAT,
+            "rng_version": RNG_VERSION,
+            "seed": self.seed,
+            "epoch": self.next_epoch if self._latest is None else self._epoch,
+            "samples_consumed": self._consumed,
+            "fingerprint": self.reader.fingerprint,
+            "selection": self.selection.digest(),
+            "order": type(self.traversal_order).__name__,
+            "batch_size": self.batch_size,
+            "world_size": self.world_size,
+        }
 
-def _checked_indices(indices: Sequence[int] | np.ndarray | None, num_samples: int) -> np.ndarray:
-    if indices is None:
-        return np.arange(num_samples, dtype=np.int64)
-    result = np.asarray(indices)
-    if result.ndim != 1 or (result.size and not np.issubdtype(result.dtype, np.integer)):
-        raise ValueError(f"indices must be a flat list of integers, got {result.dtype} {list(result.shape)}")
-    if result.size and not (result.min() >= 0 and result.max() < num_samples):
-        raise ValueError(f"indices must be within 0..{num_samples - 1}, got {result.min()}..{result.max()}")
-    return result.astype(np.int64)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Makes the next iteration go on where `state` was taken, with the very next sample.
 
+        Batch size, threads and number of ranks may differ (but not for `SEQUENTIAL_CONTIGUOUS`, whose order depends on
+        them).
 
-def _ranks(distributed: bool) -> tuple[int, int]:
-    if not distributed:
-        return 0, 1
-    if not torch.distributed.is_initialized():
-        raise ValueError("distributed=True needs torch.distributed.init_process_group() before the Loader")
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        Raises:
+            ValueError: The state is of another dataset, order or version, or of another seed than was asked for.
+        """
+        apply_state(self, dict(state))
 
+    @property
+    def given_seed(self) -> int | None:
+        """The seed that was asked for; None where one was drawn."""
+        return self._options["seed"]
 
-def _order(order: ORDER_TYPE) -> Any:
-    if isinstance(order, OrderOption):
-        return _ORDERS[order]
-    if isinstance(order, type) and issubclass(order, TraversalOrder):
-        return order
-    raise TypeError(f"order must be an OrderOption or a subclass of TraversalOrder, got {order!r}")
+    def resume(self, seed: int, epoch: int, samples_consumed: int) -> None:
+        """Goes on in the middle of an epoch; `load_state_dict` checks and then calls this."""
+        if seed != self.seed:
+            self.seed = seed
+            self._build()
+        self._latest = None
+        self._epoch = self.next_epoch = epoch
+        self._consumed = self._resume_at = samples_consumed
+
+    def _produce(self, epoch: int, start: int, wait_for_room: Callable[[int], None]) -> Iterator[tuple[Any, int, Any]]:
+        """Makes the batches of an epoch, in a thread of its own: (batch, samples done, event of its copies or None)."""
+        order = self.traversal_order.sample_order(epoch)
+        consumed: deque[int] = deque()
+
+        def indices() -> Iterator[np.ndarray]:
+            for positions, done in self._cut.batches(len(order), start):
+                consumed.append(done)
+                yield self.selection.checked(take(order, positions))
+
+        fields = {view.field for view in self.plan.views}
+        source: Source = self.plan.source
+        pairs: Any = (
+            ((s, source) for s in indices()) if self.os_cache else read_ahead(self.plan.source, indices(), fields)
+        )
+        renderer, side = self._renderer(), SideStream(self._device) if self._device is not None else None
+        size = 0
+        try:
+            for number, (samples, where) in enumerate(pairs):
+                wait_for_room(size)
+                held: list[np.ndarray] = []
+                batch, copied = self._make(BatchKey(samples, epoch, number), renderer, where, side, held)
+                size = sum(array.nbytes for array in held)
+                held.clear()
+                yield batch, consumed.popleft(), copied
+                del batch  # only its user holds it now
+        finally:
+            pairs.close()
+            if side is not None:
+                side.drain()
+
+    def _make(
+        self, key: BatchKey, renderer: _core.Renderer, source: Source, side: SideStream | None, held: list[np.ndarray]
+    ) -> tuple[Any, Any]:
+        def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+            held.append(self._slots.allocate(shape, dtype))
+            return held[-1]
+
+        def render(samples: np.ndarray) -> Any:
+            held.clear()
+            return self.plan.render(key._replace(samples=samples), renderer, allocate, source)
+
+        if side is None:
+            return self.bad_samples.render(key.samples, render), None
+        with side.batch():
+            batch = self.bad_samples.render(key.samples, render)
+        return batch, side.copied(held)
+
+    def _build(self) -> None:
+        """What follows from the seed: order, views, plan."""
+        options = self._options
+        order, kwargs = choose_order(
+            options["order"], options["shuffle"], options["sampler"], dict(options["order_kwargs"] or {})
+        )
+        views = build_views(
+            self.reader, dict(options["pipelines"] or {}), dict(options["custom_field_mapper"] or {}), self.seed
+        )
+        self.plan = Plan(self.reader, views, options["return_params"], options["return_indices"])
+        self.bad_samples = BadSamples(options["on_error"], self.seed, self.selection.size, self.selection.at)
+        self._device = gpu_of(views)
+        self._slots = SlotPool(max(1, len(views)) * (self.batches_ahead + 2), pin_memory=self._device is not None)
+        self.traversal_order = order(self, **kwargs)
+
+    def _renderer(self) -> _core.Renderer:
+        """The core's threads; new ones in a forked process, where the old do not exist."""
+        pid = os.getpid()
+        if pid not in self._renderers:
+            self._renderers[pid] = _core.Renderer(self.num_workers)
+        return self._renderers[pid]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"the loader of {self.path} is closed; make a new one")
+
+    def _check_size(self) -> None:
+        samples = self.traversal_order.epoch_length(0)
+        if self.drop_last and samples < self._cut.step:
+            ranks = f" on each of {self.world_size} ranks" if self.world_size > 1 else ""
+            raise ValueError(
+                f"batch_size {self.batch_size}{ranks} is more than the {samples} samples, and drop_last=True leaves "
+                f"short batches out, so that nothing remains: choose at most {samples // self.world_size}, or "
+                "drop_last=False"
+            )

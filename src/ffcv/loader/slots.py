@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+import threading
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ class _Lease:
     numpy keeps the object whose `__array_interface__` it reads as the array's base, and torch keeps the array.
     """
 
-    def __init__(self, block: torch.Tensor, shape: tuple[int, ...], dtype: np.dtype, free: deque[torch.Tensor]) -> None:
+    def __init__(self, block: torch.Tensor, shape: tuple[int, ...], dtype: np.dtype, back: deque[torch.Tensor]) -> None:
         self._block = block
-        self._free = free
+        self._back = back
         self.__array_interface__ = {
             "version": 3,
             "data": (block.data_ptr(), False),
@@ -28,29 +29,43 @@ class _Lease:
         }
 
     def __del__(self) -> None:
-        self._free.append(self._block)  # a deque drops its oldest entry when it is full
+        self._back.append(self._block)  # no lock: this may run anywhere, also inside `allocate`
 
 
 class SlotPool:
     """Hands out arrays for batches; safe to use from several threads.
 
     Args:
-        keep: How many unused blocks of one size to keep at most.
+        keep: How many unused blocks to keep at most, whatever their sizes; those unused for longest go first.
         pin_memory: Page-lock the blocks, for copies to a GPU that do not block.
     """
 
     def __init__(self, keep: int, pin_memory: bool = False) -> None:
-        self._free: dict[int, deque[torch.Tensor]] = defaultdict(lambda: deque(maxlen=keep))
+        self._keep = keep
         self._pin_memory = pin_memory
+        self._back: deque[torch.Tensor] = deque(maxlen=keep)
+        self._free: list[torch.Tensor] = []
+        self._lock = threading.Lock()
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An uninitialised array; its memory returns to the pool when its last reference goes."""
         size = max(1, int(np.prod(shape)) * dtype.itemsize)
         size = -(-size // _ALIGNMENT) * _ALIGNMENT
-        free = self._free[size]
-        try:
-            block = free.pop()
-        except IndexError:
-            block = torch.empty(size, dtype=torch.uint8, pin_memory=self._pin_memory)
-        lease: Any = _Lease(block, shape, dtype, free)
+        lease: Any = _Lease(self._block(size), shape, dtype, self._back)
         return np.asarray(lease)
+
+    def clear(self) -> None:
+        """Lets go of all unused blocks."""
+        with self._lock:
+            self._back.clear()
+            self._free.clear()
+
+    def _block(self, size: int) -> torch.Tensor:
+        with self._lock:
+            while self._back:
+                self._free.append(self._back.popleft())
+            del self._free[: -self._keep]
+            for i in range(len(self._free) - 1, -1, -1):
+                if self._free[i].numel() == size:
+                    return self._free.pop(i)
+        return torch.empty(size, dtype=torch.uint8, pin_memory=self._pin_memory)

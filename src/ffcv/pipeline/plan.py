@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ffcv import _core
-from ffcv.errors import DecodeError
-from ffcv.pipeline.views import Allocate, BatchKey, ImageView, View
+from ffcv.errors import DecodeError, FormatError, message_of
+from ffcv.pipeline.owned import OwnedAllocations
+from ffcv.pipeline.source import FileSource, Source
+from ffcv.pipeline.views import Allocate, ArrayView, BatchKey, ColumnView, CustomView, ImageView, Params, View
 from ffcv.reader import Reader
 
 
@@ -20,66 +23,144 @@ class Plan:
     Args:
         reader: The open file.
         views: The batch's elements, in order.
+        return_params: Batches end with `params`: name of the view -> 'position:family' of the operation -> a
+            NamedTuple of numpy arrays, what it did to each sample.
+        return_indices: Batches have `sample_index`, the samples' indices in the dataset, int64 [B].
+
+    Attributes:
+        source: Where batches are read from unless `render` is given another source.
     """
 
-    def __init__(self, reader: Reader, views: Sequence[View]) -> None:
+    def __init__(
+        self, reader: Reader, views: Sequence[View], return_params: bool = False, return_indices: bool = False
+    ) -> None:
         self.reader = reader
         self.views = tuple(views)
-        self.batch_type = namedtuple("Batch", [view.name for view in views], rename=True)
+        self.return_params = return_params
+        self.return_indices = return_indices
+        self.source = FileSource(reader)
+        self._owned = OwnedAllocations(reader) if any(isinstance(view, CustomView) for view in views) else None
+        names = [view.name for view in views] + ["sample_index"] * return_indices + ["params"] * return_params
+        self.batch_type = namedtuple("Batch", names, rename=True)
 
     def __str__(self) -> str:
         return "\n".join(str(view) for view in self.views)
 
-    def render(self, key: BatchKey, renderer: _core.Renderer, allocate: Allocate) -> Any:
+    def render(self, key: BatchKey, renderer: _core.Renderer, allocate: Allocate, source: Source | None = None) -> Any:
         """Makes one batch.
 
         Args:
             key: Which samples and epoch.
             renderer: The core's threads.
             allocate: Gives the arrays that the core renders into.
+            source: Has the batch's bytes; None for the file itself.
 
         Returns:
-            A NamedTuple with one element a view.
+            A NamedTuple with one element a view, then the indices and the parameters if they are asked for.
 
         Raises:
-            DecodeError: A sample's image could not be decoded; names the sample.
+            SampleError: Samples could not be decoded; names them.
+            FormatError: The file is not any more what was opened.
         """
-        rows = self.reader.metadata[key.samples]
+        source = source or self.source
+        rows = source.rows(key.samples)
+        source.check(key.samples, rows)
+        try:
+            return self._render(key, rows, renderer, allocate, source)
+        finally:
+            source.check(key.samples, rows)  # what was read before a change is never handed out after it
+
+    def _render(
+        self, key: BatchKey, rows: np.ndarray, renderer: _core.Renderer, allocate: Allocate, source: Source
+    ) -> Any:
+        params = {
+            view.name: view.sample(key, _sizes(rows[view.field]))
+            if isinstance(view, ImageView | ArrayView)
+            else view.sample(key)
+            for view in self.views
+        }
         finished: dict[str, Any] = {}
         for field in dict.fromkeys(view.field for view in self.views):
             images = [view for view in self.views if view.field == field and isinstance(view, ImageView)]
             if images:
-                outs = self._render_images(field, images, rows[field], key, renderer, allocate)
-                finished.update((view.name, view.finish(out)) for view, out in zip(images, outs, strict=True))
+                outs = self._render_images(field, images, rows[field], params, key, renderer, allocate, source)
+                for view, out in zip(images, outs, strict=True):
+                    finished[view.name] = view.finish(out, params[view.name], key)
         for view in self.views:
-            if not isinstance(view, ImageView):
-                finished[view.name] = view.finish(rows[view.field], self.reader.read)
-        return self.batch_type._make(finished[view.name] for view in self.views)
+            if isinstance(view, ArrayView):
+                finished[view.name] = view.finish(params[view.name], key)
+            elif isinstance(view, ColumnView):
+                finished[view.name] = self._decode_column(view, rows[view.field], params[view.name], key, source)
+            elif isinstance(view, CustomView) and self._owned is not None:
+                finished[view.name] = view.finish(self._owned.of(key.samples, source), params[view.name], key)
+        elements = [finished[view.name] for view in self.views]
+        if self.return_indices:
+            elements.append(torch.from_numpy(np.array(key.samples, np.int64)))
+        return self.batch_type._make([*elements, params] if self.return_params else elements)
+
+    def _decode_column(self, view: ColumnView, rows: np.ndarray, params: Params, key: BatchKey, source: Source) -> Any:
+        try:
+            return view.finish(rows, source.read, params, key)
+        except (FormatError, OSError):
+            failed: dict[int, str] = {}  # which samples it was: the decoder alone, row by row
+            for sample, row in zip(key.samples.tolist(), rows[:, None], strict=True):
+                try:
+                    view.decoder.decode(row, source.read)
+                except (FormatError, OSError) as error:
+                    failed[sample] = message_of(error)
+            if failed:
+                raise SampleError(self.reader.path, view.field, failed) from None
+            raise
 
     def _render_images(
         self,
         field: str,
         views: Sequence[ImageView],
         rows: np.ndarray,
+        params: dict[str, Params],
         key: BatchKey,
         renderer: _core.Renderer,
         allocate: Allocate,
+        source: Source,
     ) -> list[np.ndarray]:
-        sizes = np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64)
+        sizes = _sizes(rows)
         pointers = rows["data_ptr"].astype(np.uint64)
-        programs = [view.program(key, sizes, allocate) for view in views]
+        stored_sizes, checksums = self.reader.extents(pointers)
+        programs = [view.program(params[view.name], allocate) for view in views]
+        location = source.locate(pointers)
         errors = renderer.render(
-            self.reader.data,
-            pointers,
-            self.reader.sizes(pointers),
+            location.storage,
+            location.offsets,
+            stored_sizes,
             np.ascontiguousarray(rows["mode"]),
             sizes.astype(np.int32),
             [program for program, _ in programs],
+            checksums,
+            location.file,
         )
         if errors:
-            position, message = errors[0]
-            raise DecodeError(
-                f"{self.reader.path}: sample {key.samples[position]}, field {field!r}: {message}; write the file "
-                "again from good data, or leave the sample out with indices="
-            )
+            failed = {int(key.samples[position]): message for position, message in errors}
+            raise SampleError(self.reader.path, field, failed)
         return [out for _, out in programs]
+
+
+class SampleError(DecodeError):
+    """Samples that could not be decoded.
+
+    Attributes:
+        samples: What is wrong, by the samples' indices in the dataset.
+    """
+
+    def __init__(self, path: str, field: str, samples: dict[int, str]) -> None:
+        first, message = next(iter(samples.items()))
+        more = f" (and {len(samples) - 1} more of this batch)" if len(samples) > 1 else ""
+        super().__init__(
+            f"{path}: sample {first}, field {field!r}: {message}{more}; write the file again from good data, leave "
+            "such samples out with indices=, or choose on_error='skip' or 'replace'"
+        )
+        self.samples = samples
+
+
+def _sizes(rows: np.ndarray) -> np.ndarray:
+    """int64 [B, 2]: heights and widths of an image field's rows."""
+    return np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64)

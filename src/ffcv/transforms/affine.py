@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ffcv._core import OpCode
-from ffcv.transforms.base import ImageTransform, Op, op, only
+from ffcv.transforms.base import ImageTransform, Op, only, op
 from ffcv.transforms.validation import check_colour, check_count, check_probability, check_range, check_seed
 
 Angles = float | Sequence[float]
@@ -37,7 +37,9 @@ def affine_op(matrices: np.ndarray, interpolation: str, fill: tuple[int, int, in
     """The core's operation for `matrices`, float64 [B, 6], which take a target's (x, y) to the source's."""
     high = matrices.astype(np.float32)
     low = (matrices - high).astype(np.float32)  # together nearly a double: pixels at a border fall where Pillow's do
-    return op(OpCode.affine, float(interpolation == "bilinear"), *fill, *np.stack([high, low], axis=2).reshape(-1, 12).T)
+    return op(
+        OpCode.affine, float(interpolation == "bilinear"), *fill, *np.stack([high, low], axis=2).reshape(-1, 12).T
+    )
 
 
 def inverse_matrices(
@@ -110,7 +112,7 @@ class RandomAffine(ImageTransform):
     draws: ClassVar[int] = 7
 
     def __post_init__(self) -> None:
-        checked = {"degrees": _angle_range("degrees", self.degrees)}
+        checked: dict[str, Any] = {"degrees": _angle_range("degrees", self.degrees)}
         if self.translate is not None:
             shares = self.translate
             if len(shares) != 2 or not all(0.0 <= share <= 1.0 for share in shares):

@@ -1,20 +1,22 @@
 """RandAugment (Cubuk et al., 2020) and TrivialAugment (Müller and Hutter, 2021), with torchvision's spaces.
 
-Parameters are which operation and how strong. All samples' choices of one round become a handful of the core's operations,
-in which each sample has one row that is not the identity.
+Parameters are which operation and how strong. All samples' choices of one round become a handful of the core's
+operations, in which each sample has one row that is not the identity.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import torch
 
 from ffcv._core import OpCode
 from ffcv.transforms.affine import affine_op, check_interpolation, inverse_matrices, rotation_matrices
-from ffcv.transforms.base import ImageTransform, Op, op, only
+from ffcv.transforms.base import ImageTransform, Op, only, op
 from ffcv.transforms.validation import check_colour, check_count, check_seed
 
 OPERATIONS = (
@@ -68,21 +70,28 @@ class _AutoAugment(ImageTransform):
         operation = np.floor(u[..., 0] * len(OPERATIONS)).astype(np.int64)
         magnitude = table[operation, bins]
         if share is not None:  # of the side instead of pixels
-            for name, side in (("TranslateX", sizes[:, 1:]), ("TranslateY", sizes[:, :1])):
-                magnitude = np.where(operation == _INDEX[name], magnitude * share * side, magnitude)
+            for name, axis in (("TranslateX", 1), ("TranslateY", 0)):
+                for side in np.unique(sizes[:, axis]):
+                    rows = (operation == _INDEX[name]) & (sizes[:, axis] == side)[:, None]
+                    magnitude = np.where(rows, _steps(0.0, share * side, table.shape[1])[bins], magnitude)
         magnitude = np.where(_SIGNED[operation] & (u[..., 1] <= 0.5), -magnitude, magnitude)
         return AugmentParams(operation, magnitude, sizes[:, 1], sizes[:, 0])
 
 
+def _steps(start: float, end: float, bins: int) -> np.ndarray:
+    """float64 [bins], with the float32 values of torch's linspace: shifts truncate to pixels, so bits matter."""
+    return torch.linspace(start, end, bins).double().numpy()
+
+
+@functools.cache
 def _space(bins: int, shear: float, translate: float, rotate: float, tone: float, posterize: float) -> np.ndarray:
-    """float64 [operations, bins]: magnitudes, rounded to float32 as torchvision's."""
-    steps = np.arange(bins)
+    """float64 [operations, bins]: torchvision's magnitudes."""
     ends = [0.0, shear, shear, translate, translate, rotate, tone, tone, tone, tone]
     table = np.zeros((len(OPERATIONS), bins))
-    table[:10] = np.linspace(0.0, ends, bins).T
-    table[_INDEX["Posterize"]] = np.rint(8 - steps / ((bins - 1) / posterize))
-    table[_INDEX["Solarize"]] = np.linspace(1.0, 0.0, bins)
-    return table.astype(np.float32).astype(np.float64)
+    table[:10] = [_steps(0.0, end, bins) for end in ends]
+    table[_INDEX["Posterize"]] = (8 - torch.arange(bins) / ((bins - 1) / posterize)).round().numpy()
+    table[_INDEX["Solarize"]] = _steps(1.0, 0.0, bins)
+    return table
 
 
 def _geometry(

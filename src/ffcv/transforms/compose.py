@@ -1,4 +1,4 @@
-"""Transforms made of transforms: sequences, chances and choices. They stay data: masks over what their parts lower to."""
+"""Transforms made of transforms: sequences, chances, choices. They stay data: masks over what their parts lower to."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ class _Composition(ImageTransform):
         parts = (self.transforms,) if isinstance(self.transforms, ImageTransform) else self.transforms
         if not isinstance(parts, Sequence) or not parts or not all(isinstance(t, ImageTransform) for t in parts):
             raise ValueError(f"transforms must be a list of image transforms, at least one, got {self.transforms!r}")
+        if any(part.seed is not None for part in parts):
+            kind = type(self).__name__
+            raise ValueError(f"transforms draw from {kind}'s stream: give the seed to {kind} instead of its parts")
         object.__setattr__(self, "transforms", tuple(parts))
 
     @property

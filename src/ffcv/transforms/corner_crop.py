@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ffcv.transforms.base import ImageDecoder
+from ffcv.transforms.base import INTERPOLATIONS, ImageDecoder
 from ffcv.transforms.crops import CropParams
-from ffcv.transforms.validation import check_size
+from ffcv.transforms.validation import check_choice, check_size
 
 _CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
@@ -22,12 +22,14 @@ class CornerCrop(ImageDecoder):
         output_size: (height, width) in pixels, or one number for both.
         ratio: Side of the square over the image's shorter side, in (0, 1].
         corner: 'top_left', 'top_right', 'bottom_left' or 'bottom_right'.
+        interpolation: See `ImageDecoder`.
     """
 
     output_size: tuple[int, int]
     ratio: float
     corner: str = "top_left"
     seed: int | None = field(default=None, init=False, repr=False)  # nothing is drawn
+    interpolation: str = field(default="bilinear", kw_only=True)
 
     family: ClassVar[str] = "corner_crop"
 
@@ -35,8 +37,8 @@ class CornerCrop(ImageDecoder):
         self.output_size = check_size("output_size", self.output_size)
         if not 0.0 < self.ratio <= 1.0:
             raise ValueError(f"ratio must be in (0, 1], got {self.ratio!r}")
-        if self.corner not in _CORNERS:
-            raise ValueError(f"corner must be one of {', '.join(map(repr, _CORNERS))}, got {self.corner!r}")
+        check_choice("corner", self.corner, _CORNERS)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
         height, width = sizes[:, 0], sizes[:, 1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from dataclasses import InitVar, dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -36,27 +36,50 @@ class RandomResizedCrop(ImageDecoder):
         scale: Range of the crop's share of the image's area, within (0, 1].
         ratio: Range of the crop's aspect ratio (width / height), drawn evenly on a log scale.
         seed: See `RandomTransform`.
+        second_seed: The crop does not overlap the one that `seed=second_seed` draws, where one of the attempts leaves
+            room for that.
         interpolation: See `ImageDecoder`.
+
+    FFCV's own `RandomResizedCrop(scale, ratio, size)`, which works on decoded images, is understood too: by `size=`, or
+    by a whole number in the third place. It may stand after `SimpleRGBImageDecoder()` or on a tensor.
     """
 
-    output_size: tuple[int, int]
-    scale: Sequence[float] = (0.08, 1.0)
-    ratio: Sequence[float] = (0.75, 4 / 3)
+    output_size: Any = None  # a pair after __post_init__
+    scale: Any = (0.08, 1.0)
+    ratio: Any = (0.75, 4 / 3)
     seed: int | None = None
+    second_seed: int | None = None
+    size: InitVar[int | Sequence[int] | None] = field(default=None, kw_only=True)
     interpolation: str = field(default="bilinear", kw_only=True)
 
     family: ClassVar[str] = "crop"
     attempts: ClassVar[int] = 10
     draws: ClassVar[int] = 2 * attempts + 2
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, size: int | Sequence[int] | None) -> None:
+        if size is not None:
+            if self.output_size is not None:
+                raise ValueError(f"size is FFCV's name for output_size; both are given: {size!r}, {self.output_size!r}")
+            self.output_size = size
+        elif isinstance(self.ratio, int):
+            self.output_size, self.scale, self.ratio = self.ratio, self.output_size, self.scale
         self.output_size = check_size("output_size", self.output_size)
         self.scale = check_range("scale", self.scale, 0.0, 1.0, low_open=True)
         self.ratio = check_range("ratio", self.ratio, 0.0, math.inf, low_open=True)
         check_seed("seed", self.seed)
+        check_seed("second_seed", self.second_seed)
+        self.further_seeds = () if self.second_seed is None else (self.second_seed,)
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
+        crop, heights, widths, fits = self._draw(u[:, : self.draws], sizes)
+        if self.second_seed is None:
+            return crop
+        other = self._draw(u[:, self.draws :], sizes)[0]
+        return _apart(crop, other, heights, widths, fits, u[:, self.draws - 2])
+
+    def _draw(self, u: np.ndarray, sizes: np.ndarray) -> tuple[CropParams, np.ndarray, np.ndarray, np.ndarray]:
+        """The crop, and of all attempts [B, attempts] the heights, the widths, and whether they fit."""
         full_height, full_width = sizes[:, 0], sizes[:, 1]
         tries = u[:, :-2].reshape(len(u), self.attempts, 2)
         area = (full_height * full_width)[:, None] * (self.scale[0] + (self.scale[1] - self.scale[0]) * tries[..., 0])
@@ -77,7 +100,7 @@ class RandomResizedCrop(ImageDecoder):
             height[none], width[none] = self._largest(full_height[none], full_width[none])
             top[none] = (full_height[none] - height[none]) // 2
             left[none] = (full_width[none] - width[none]) // 2
-        return CropParams(full_width, full_height, top, left, height, width)
+        return CropParams(full_width, full_height, top, left, height, width), heights, widths, fits
 
     def _largest(self, heights: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The largest crops whose ratio is allowed."""
@@ -85,6 +108,44 @@ class RandomResizedCrop(ImageDecoder):
         height = np.where(tall, np.rint(widths / self.ratio[0]), heights).astype(np.int64)
         width = np.where(wide, np.rint(heights * self.ratio[1]), widths).astype(np.int64)
         return np.clip(height, 1, heights), np.clip(width, 1, widths)
+
+
+def _apart(
+    crop: CropParams, other: CropParams, heights: np.ndarray, widths: np.ndarray, fits: np.ndarray, u: np.ndarray
+) -> CropParams:
+    """The first attempt that leaves room beside `other`, at a place drawn evenly from all free ones; else `crop`."""
+    rows = (crop.image_height[:, None] - heights + 1).clip(min=0)  # places for the top of each attempt
+    columns = (crop.image_width[:, None] - widths + 1).clip(min=0)
+    first_row = (other.top[:, None] - heights + 1).clip(0, rows)  # tops from here to last_row touch the other's rows
+    last_row = (other.top + other.height)[:, None].clip(0, rows)
+    first_column = (other.left[:, None] - widths + 1).clip(0, columns)
+    last_column = (other.left + other.width)[:, None].clip(0, columns)
+    beside = columns - (last_column - first_column)  # free columns in each of the touching rows
+    outside = (rows - (last_row - first_row)) * columns
+    free = np.where(fits, outside + (last_row - first_row) * beside, 0)
+
+    chosen = np.argmax(free > 0, axis=1)[:, None]
+
+    def of_chosen(values: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(values, chosen, axis=1)[:, 0]
+
+    place = np.floor(u * of_chosen(free)).astype(np.int64)
+    width, top_row, end_row = of_chosen(columns).clip(min=1), of_chosen(first_row), of_chosen(last_row)
+    in_touching = place - of_chosen(outside)
+    inner = of_chosen(beside).clip(min=1)
+    row, column = place // width, place % width
+    top = np.where(row < top_row, row, row + end_row - top_row)
+    inner_column = in_touching % inner
+    skipped = inner_column + of_chosen(last_column - first_column) * (inner_column >= of_chosen(first_column))
+    touching = in_touching >= 0
+    top, left = np.where(touching, top_row + in_touching // inner, top), np.where(touching, skipped, column)
+
+    found = (free > 0).any(axis=1)
+    boxes = (top, left, of_chosen(heights), of_chosen(widths))
+    own = (crop.top, crop.left, crop.height, crop.width)
+    return CropParams(
+        crop.image_width, crop.image_height, *(np.where(found, new, old) for new, old in zip(boxes, own, strict=True))
+    )
 
 
 def RandomResizedCropRGBImageDecoder(
@@ -111,6 +172,8 @@ class CenterCrop(ImageDecoder):
     seed: int | None = field(default=None, init=False, repr=False)  # nothing is drawn
     interpolation: str = field(default="bilinear", kw_only=True)
 
+    family: ClassVar[str] = "center_crop"
+
     def __post_init__(self) -> None:
         self.output_size = check_size("output_size", self.output_size)
         if not 0.0 < self.ratio <= 1.0:
@@ -132,6 +195,7 @@ class SimpleRGBImageDecoder(ImageDecoder):
     """The whole image as it is; for files in which all images have one size."""
 
     seed: int | None = None
+    family: ClassVar[str] = "whole_image"
 
     def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
         low, high = (int(heights.min()), int(widths.min())), (int(heights.max()), int(widths.max()))

@@ -29,11 +29,11 @@ class DecodedCrop(TensorTransform):
         return np.broadcast_to(np.array(self.crop.output_size, np.int64), sizes.shape)
 
     def apply_torch(self, images: torch.Tensor, params: Any) -> torch.Tensor:
+        mode = {"nearest": "nearest-exact"}.get(self.crop.interpolation, self.crop.interpolation)
+        options: dict[str, Any] = {"mode": mode, "antialias": mode in ("bilinear", "bicubic")}
         parts = []
         for image, (top, left, height, width) in zip(images, self.crop.boxes(params).tolist(), strict=True):
             part = image[None, :, top : top + height, left : left + width].float()
-            parts.append(
-                torch.nn.functional.interpolate(part, self.crop.output_size, mode="bilinear", antialias=True)
-            )
+            parts.append(torch.nn.functional.interpolate(part, self.crop.output_size, **options))
         result = torch.cat(parts)
         return result if images.is_floating_point() else result.round().clamp(0, 255).to(images.dtype)

@@ -6,13 +6,12 @@ One wrapper around the same definitions: with the same arguments and seed, the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ffcv.transforms.base import ArrayDecoder, ImageDecoder, ImageTransform, RandomTransform
 from ffcv.transforms.affine import RandomTranslate
+from ffcv.transforms.base import ArrayDecoder, ImageDecoder, ImageTransform, RandomTransform
 from ffcv.transforms.color_jitter import Amount, RandomColorJitter
 from ffcv.transforms.crops import RandomResizedCrop
 from ffcv.transforms.gaussian_blur import GaussianBlur

@@ -1,6 +1,6 @@
 """Patch masks for masked methods (MAE, BEiT, I-JEPA, ...): views of an image field that hold no pixels.
 
-    Loader(..., custom_field_mapper={"mask": "image"}, pipelines={"mask": [RandomMask((14, 14), 0.75), ToTensor()]})
+Loader(..., custom_field_mapper={"mask": "image"}, pipelines={"mask": [RandomMask((14, 14), 0.75), ToTensor()]})
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class RandomMask(ArrayDecoder):
 class BlockMask(ArrayDecoder):
     """Masks rectangular blocks of patches, always int(ratio * h * w) patches (after BEiT: Bao et al., 2022).
 
-    Blocks are placed one after another until enough is masked; the last one is thinned out at random to the exact count,
-    and patches at random fill up what `num_blocks` blocks leave.
+    Blocks are placed one after another until enough is masked; the last one is thinned out at random to the exact
+    count, and patches at random fill up what `num_blocks` blocks leave.
 
     Attributes:
         grid: (h, w) in patches, or one number for both.

@@ -95,7 +95,7 @@ class LabelMixup(_Mixup):
 
 
 class MixupToOneHot(BatchTransform):
-    """What `LabelMixup` gives, float32 [B, 3], -> class weights, float32 [B, num_classes]; place it after `ToTensor`."""
+    """What `LabelMixup` gives, [B, 3], as class weights, float32 [B, num_classes]; place it after `ToTensor`."""
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = check_count("num_classes", num_classes, 1)

@@ -233,7 +233,7 @@ def _equalize(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
 def _autocontrast(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
     low = x.amin(dim=(2, 3), keepdim=True).double()
     high = x.amax(dim=(2, 3), keepdim=True).double()
-    scale = 255.0 / torch.where(high > low, high - low, 1.0)
+    scale = torch.full_like(high, 255.0) / torch.where(high > low, high - low, 1.0)  # 255 / x multiplies by 1 / x
     stretched = (x * scale + (-low * scale)).clamp(0.0, 255.0)
     stretched = (stretched.trunc() if whole else stretched).float()
     return torch.where(high > low, stretched, x)

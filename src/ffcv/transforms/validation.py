@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 
 def check_probability(name: str, value: float) -> None:
@@ -43,25 +44,27 @@ def check_seed(name: str, value: int | None) -> None:
         raise ValueError(f"{name} must be an int or None, got {value!r}")
 
 
-def check_colour(name: str, value: object) -> tuple[int, int, int]:
+def check_colour(name: str, value: Any) -> tuple[int, int, int]:
     """(R, G, B) from one number or three, each in 0..255."""
-    triple = [value] * 3 if isinstance(value, Real) else list(value) if isinstance(value, Iterable) else []
-    if len(triple) != 3 or not all(isinstance(v, Real) and 0 <= v <= 255 for v in triple):
+    triple: list[Any] = 3 * [value] if isinstance(value, Real) else list(value) if isinstance(value, Iterable) else []
+    if len(triple) != 3 or not all(isinstance(v, Real) for v in triple) or not all(0 <= v <= 255 for v in triple):
         raise ValueError(f"{name} must be one number or three (R, G, B) within 0..255, got {value!r}")
     return int(triple[0]), int(triple[1]), int(triple[2])
 
 
-def check_count(name: str, value: object, low: int, high: float = math.inf) -> int:
+def check_count(name: str, value: Any, low: int, high: float = math.inf) -> int:
     """A whole number within low..high."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+    number: Any = value if isinstance(value, Integral) and not isinstance(value, bool) else math.nan
+    if not low <= number <= high:
         allowed = f"at least {low}" if math.isinf(high) else f"within {low}..{high:g}"
         raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
     return int(value)
 
 
-def check_number(name: str, value: object, low: float, high: float = math.inf) -> float:
+def check_number(name: str, value: Any, low: float, high: float = math.inf) -> float:
     """A finite number within low..high."""
-    if not isinstance(value, Real) or not math.isfinite(value) or not low <= value <= high:
+    number: Any = value if isinstance(value, Real) else math.nan
+    if not math.isfinite(number) or not low <= number <= high:
         allowed = f"of at least {low:g}" if math.isinf(high) else f"within [{low:g}, {high:g}]"
         raise ValueError(f"{name} must be a finite number {allowed}, got {value!r}")
     return float(value)

@@ -1,0 +1,140 @@
+// The Python face of what files need: checksums, allocation tables, JPEGs that are stored as they are.
+#include "bindings_file.h"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+
+#include "allocations.h"
+#include "checksum.h"
+#include "jpeg.h"
+#include "restart.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace ffcv {
+namespace {
+
+template <class T, class Shape>
+using Array = nb::ndarray<T, Shape, nb::c_contig, nb::device::cpu>;
+using Bytes = Array<const uint8_t, nb::shape<-1>>;
+using Pointers = Array<const uint64_t, nb::shape<-1>>;
+
+std::span<const uint8_t> span_of(const Bytes& bytes) { return {bytes.data(), bytes.size()}; }
+
+// A numpy array that takes over a vector's memory.
+template <class T>
+auto array_of(std::vector<T>&& values) {
+    auto* const kept = new std::vector<T>(std::move(values));
+    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+    return nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner);
+}
+
+uint32_t checksum(Bytes data, uint32_t crc, bool portable) {
+    nb::gil_scoped_release release;
+    return portable ? crc32c_portable(span_of(data), crc) : crc32c(span_of(data), crc);
+}
+
+// An allocation table together with the array that it reads.
+class Table {
+public:
+    explicit Table(Bytes rows) : rows_(rows), table_(span_of(rows)) {}
+
+    size_t size() const { return table_.size(); }
+
+    std::optional<std::string> check(uint64_t first, uint64_t end, uint64_t page_size, uint64_t num_samples,
+                                     uint64_t first_section) {
+        nb::gil_scoped_release release;
+        return table_.check({first, end, page_size, num_samples, first_section});
+    }
+
+    auto find(Pointers pointers, std::optional<Pointers> owners) const {
+        if (owners && owners->size() != pointers.size()) throw nb::value_error("owners: one for each pointer");
+        std::vector<int64_t> rows(pointers.size());
+        {
+            nb::gil_scoped_release release;
+            table_.find({pointers.data(), pointers.size()}, owners ? owners->data() : nullptr, rows.data());
+        }
+        return array_of(std::move(rows));
+    }
+
+    auto sizes(Array<const int64_t, nb::shape<-1>> rows) const {
+        std::vector<uint64_t> result(rows.size());
+        for (size_t i = 0; i < rows.size(); ++i) {
+            if (rows(i) < 0 || static_cast<size_t>(rows(i)) >= size()) throw nb::index_error("no such row");
+            result[i] = table_[static_cast<size_t>(rows(i))].size;
+        }
+        return array_of(std::move(result));
+    }
+
+    auto checksums(Bytes storage, size_t start, size_t stop) const {
+        const size_t end = std::min(stop, size());
+        std::vector<uint32_t> result(end > start ? end - start : 0);
+        bool inside = true;
+        {
+            nb::gil_scoped_release release;
+            for (size_t i = 0; inside && i < result.size(); ++i) {
+                const Allocation a = table_[start + i];
+                inside = a.size == 0 || (a.ptr <= storage.size() && a.size <= storage.size() - a.ptr);
+                if (inside && a.size > 0) result[i] = crc32c({storage.data() + a.ptr, static_cast<size_t>(a.size)});
+            }
+        }
+        if (!inside) throw nb::value_error("an allocation lies outside the storage");
+        return array_of(std::move(result));
+    }
+
+private:
+    Bytes rows_;
+    AllocationTable table_;
+};
+
+std::tuple<int, int, int> check_jpeg(Bytes data) {
+    nb::gil_scoped_release release;
+    JpegDecoder decoder;
+    std::vector<uint8_t> buffer;
+    const JpegHeader header = decoder.check(span_of(data), buffer);
+    return {header.height, header.width, header.components};
+}
+
+auto restart_markers(Bytes data) {
+    std::vector<uint8_t> result;
+    {
+        nb::gil_scoped_release release;
+        result = add_restart_markers(span_of(data));
+    }
+    return array_of(std::move(result));
+}
+
+}  // namespace
+
+void bind_file(nb::module_& m) {
+    m.def("crc32c", &checksum, "data"_a, "crc"_a = 0, "portable"_a = false,
+          "The CRC32C of `data`, going on from that of what comes before it; `portable` without the instruction.");
+    m.def("check_jpeg", &check_jpeg, "data"_a,
+          "(height, width, components) of a JPEG that decodes as a whole; raises DecodeError otherwise. Faster than "
+          "decoding.");
+    m.def("add_restart_markers", &restart_markers, "data"_a,
+          "uint8 [size]: the same image, losslessly, with a restart marker after every row of MCUs.");
+    m.def(
+        "restart_index", [](Bytes data) { return array_of(restart_index(span_of(data))); }, "data"_a,
+        "uint32 [rows of MCUs]: where each begins in the file; empty unless restart markers part just the rows.");
+    nb::class_<Table>(m, "AllocationTable", "A file's allocation table, read where it lies.")
+        .def(nb::init<Bytes>(), "rows"_a)
+        .def("__len__", &Table::size)
+        .def("check", &Table::check, "first"_a, "end"_a, "page_size"_a, "num_samples"_a, "first_section"_a,
+             "What is wrong with the table, or None. To be called before `find`.")
+        .def("find", &Table::find, "pointers"_a, "owners"_a.none() = nb::none(),
+             "int64 [B]: the row that begins at each pointer; -1 where none does, -2 where it is not its owner's.")
+        .def("sizes", &Table::sizes, "rows"_a, "uint64 [B]: the rows' sizes in bytes.")
+        .def("checksums", &Table::checksums, "storage"_a, "start"_a, "stop"_a,
+             "uint32: the CRC32C of the content of the rows from `start` to `stop`.");
+}
+
+}  // namespace ffcv

@@ -1,0 +1,88 @@
+"""What happens to samples that cannot be decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from ffcv.pipeline.plan import SampleError
+from ffcv.random import permute, stream_id
+
+OnError = Literal["raise", "skip", "replace"]
+_ATTEMPTS = 16
+
+
+class BadSamples:
+    """Applies the loader's policy, and counts.
+
+    'raise' hands the error on. 'skip' makes the batch without the bad samples, so that it is smaller. 'replace' puts
+    another of the loader's samples in each one's place: which one is a function of (seed, sample) alone. A sample that
+    failed once is treated without another attempt from then on.
+
+    Args:
+        policy: 'raise', 'skip' or 'replace'.
+        seed: The loader's.
+        num_selected: How many samples the loader uses.
+        select: Maps positions among them to dataset indices, int64 [B] each.
+
+    Attributes:
+        messages: What is wrong, by dataset index, of all bad samples met so far.
+        skipped: How often a sample was left out.
+        replaced: How often one was replaced.
+    """
+
+    def __init__(
+        self, policy: OnError, seed: int, num_selected: int, select: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        if policy not in ("raise", "skip", "replace"):
+            raise ValueError(f"on_error must be 'raise', 'skip' or 'replace', got {policy!r}")
+        self.policy = policy
+        self.messages: dict[int, str] = {}
+        self.skipped = 0
+        self.replaced = 0
+        self._seed = seed
+        self._size = num_selected
+        self._select = select
+
+    def render(self, samples: np.ndarray, render: Callable[[np.ndarray], Any]) -> Any:
+        """`render(samples)`, with bad samples treated; raises the `SampleError` where nothing good is left."""
+        while True:
+            good = self._without_bad(samples)
+            try:
+                result = render(good)
+            except SampleError as error:
+                if self.policy == "raise":
+                    raise
+                known = len(self.messages)
+                self.messages.update(error.samples)
+                if len(self.messages) == known or not self._any_good(samples):
+                    raise
+                continue
+            self.skipped += len(samples) - len(good)
+            if len(samples) == len(good):
+                self.replaced += int(np.count_nonzero(samples != good))
+            return result
+
+    def _any_good(self, samples: np.ndarray) -> bool:
+        if self.policy == "skip":
+            return any(sample not in self.messages for sample in samples.tolist())
+        return all(self._replacement(sample) is not None for sample in samples.tolist())
+
+    def _without_bad(self, samples: np.ndarray) -> np.ndarray:
+        if not self.messages or not any(sample in self.messages for sample in samples.tolist()):
+            return samples
+        if self.policy == "skip":
+            kept = [sample for sample in samples.tolist() if sample not in self.messages]
+        else:
+            kept = [self._replacement(sample) for sample in samples.tolist()]
+        return np.array(kept, np.int64)
+
+    def _replacement(self, sample: int) -> int | None:
+        """The sample itself if it is good, else the first good one of a fixed random sequence."""
+        if sample not in self.messages:
+            return sample
+        tries = np.arange(min(_ATTEMPTS, self._size))
+        sequence = self._select(permute(self._seed, stream_id("replacement", sample), 0, self._size, tries))
+        return next((other for other in sequence.tolist() if other not in self.messages), None)

@@ -1,0 +1,107 @@
+"""From the `pipelines` that users write to compiled views."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ffcv.fields.decoder import Decoder
+from ffcv.pipeline.custom import CustomDecoder
+from ffcv.pipeline.operation import Operation
+from ffcv.pipeline.spec import PipelineSpec
+from ffcv.pipeline.views import View, compile_view
+from ffcv.reader import Reader
+from ffcv.transforms.base import ArrayDecoder, ImageDecoder
+from ffcv.transforms.ops import ToTensor
+
+Pipelines = Mapping[str, Sequence[Any] | PipelineSpec | None]
+
+
+def build_views(reader: Reader, pipelines: Pipelines, mapper: Mapping[str, str], seed: int) -> list[View]:
+    """The batch's elements: the file's fields in their order, then the extra views in the order given.
+
+    Args:
+        reader: The open file.
+        pipelines: As `Loader` takes them.
+        mapper: Extra views: name -> field.
+        seed: The loader's.
+
+    Raises:
+        ValueError, TypeError: A name, a decoder or an operation does not fit; says which and what would.
+    """
+    sources = _sources(reader, pipelines, mapper)
+    return [
+        _view(reader, name, source, pipelines.get(name, []), seed)
+        for name, source in sources.items()
+        if not (name in pipelines and pipelines[name] is None)
+    ]
+
+
+def unknown(name: str, known: Sequence[str]) -> str:
+    """Says that there is no `name`, and what it may have been meant to be."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ""
+    return f"the file has no field {name!r}{hint} (it has {', '.join(map(repr, known))})"
+
+
+def _sources(reader: Reader, pipelines: Pipelines, mapper: Mapping[str, str]) -> dict[str, str]:
+    """The views' names, in the batch's order, with the field of each."""
+    fields = reader.field_names
+    sources = {name: name for name in fields}
+    for name, pipeline in pipelines.items():
+        if isinstance(pipeline, PipelineSpec):
+            if not isinstance(pipeline.source, str):
+                raise TypeError(f"pipeline {name!r}: PipelineSpec's source is a field's name, got {pipeline.source!r}")
+            sources[name] = pipeline.source
+        elif pipeline is not None and (isinstance(pipeline, str) or not isinstance(pipeline, Sequence)):
+            raise TypeError(f"pipeline {name!r} must be a list of operations, a PipelineSpec or None, got {pipeline!r}")
+    sources.update(mapper)
+    for name in pipelines:
+        if name not in sources:
+            raise ValueError(f"pipelines: {unknown(name, fields)}; or name its field in custom_field_mapper")
+    for source in sources.values():
+        if source not in fields:
+            raise ValueError(f"view source: {unknown(source, fields)}")
+    return sources
+
+
+def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | PipelineSpec | None, seed: int) -> View:
+    if isinstance(pipeline, PipelineSpec):
+        operations = [pipeline.decoder] * (pipeline.decoder is not None) + list(pipeline.transforms)
+    else:
+        operations = list(pipeline or [])
+    operations = operations or [ToTensor()]
+    field = reader.fields[source]
+    is_image = {"height", "width", "mode", "data_ptr"} <= set(field.metadata_type.names or ())
+    default = field.get_decoder_class()
+    if not isinstance(operations[0], ImageDecoder | ArrayDecoder | Decoder | default):
+        operations.insert(0, default())
+    decoder = operations[0]
+    if isinstance(decoder, Operation):
+        column = np.array(reader.metadata[source])  # users' code may look at any row, at any time
+        return compile_view(name, source, CustomDecoder(decoder, field, column), _accepted(operations[1:], field), seed)
+    if isinstance(decoder, ImageDecoder | ArrayDecoder) != is_image:
+        kind = "an image" if is_image else "no image"
+        raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
+    if isinstance(decoder, ImageDecoder | ArrayDecoder):
+        decoder.bind(reader.metadata[source]["height"], reader.metadata[source]["width"])
+    else:
+        decoder.bind(reader, source)
+    return compile_view(name, source, decoder, _accepted(operations[1:], field), seed)
+
+
+def _accepted(operations: list[Any], field: Any) -> list[Any]:
+    for operation in operations:
+        if isinstance(operation, Operation):
+            operation.accept_field(field)
+    return operations
+
+
+def gpu_of(views: Sequence[View]) -> torch.device | None:
+    """The CUDA device that views are copied to; None where there is none."""
+    devices = [getattr(step, "device", None) for view in views for step in view.tail]
+    return next((d for d in devices if isinstance(d, torch.device) and d.type == "cuda"), None)

@@ -1,0 +1,60 @@
+"""How an epoch is cut into batches, and each batch into the ranks' parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Cuts positions 0..n-1 of the epoch's order.
+
+    A global batch takes the next `batch_size * world_size` positions, whatever the number of ranks; each rank takes one
+    piece of it. The last global batch may be short. It is left out (`drop_last`), or filled up from the epoch's
+    beginning until every rank's piece has the same size (`pad`), or cut into pieces that differ by one sample at most;
+    then ranks at the end get no batch where fewer samples than ranks are left.
+
+    Attributes:
+        batch_size: Of one rank.
+        rank: This process.
+        world_size: Number of processes.
+        drop_last: Leave a short last global batch out.
+        pad: Fill it up.
+    """
+
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    drop_last: bool = True
+    pad: bool = False
+
+    @property
+    def step(self) -> int:
+        """Samples in a global batch."""
+        return self.batch_size * self.world_size
+
+    def count(self, samples: int) -> int:
+        """Batches that this rank gets from `samples` samples."""
+        whole, rest = divmod(samples, self.step)
+        if rest == 0 or self.drop_last:
+            return whole
+        return whole + (self.pad or rest // self.world_size + (self.rank < rest % self.world_size) > 0)
+
+    def batches(self, samples: int, start: int = 0) -> Iterator[tuple[np.ndarray, int]]:
+        """This rank's batches from position `start` on: (positions int64 [B], global samples done after it)."""
+        for number in range(self.count(samples - start)):
+            begin = start + number * self.step
+            size = min(self.step, samples - begin)
+            if size == self.step:
+                first, last = self.rank * self.batch_size, (self.rank + 1) * self.batch_size
+            elif self.pad:
+                share = -(-size // self.world_size)
+                first, last = self.rank * share, (self.rank + 1) * share
+            else:
+                share, longer = divmod(size, self.world_size)
+                first = self.rank * share + min(self.rank, longer)
+                last = first + share + (self.rank < longer)
+            yield np.arange(begin + first, begin + last, dtype=np.int64) % samples, begin + size

@@ -1,0 +1,163 @@
+"""Reading ahead with memory of our own: `os_cache=False`.
+
+The batches to come are taken in windows of about `window_bytes`. A window's samples are sorted by their place in the
+file and read in as few requests as possible: neighbours, and samples with small gaps between them, together. While one
+window is being rendered, I/O threads read the next, so at most two are in memory. In a sequential or quasi-random order
+this reads whole pages; in a random order, single samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from ffcv import _core
+from ffcv.pipeline.source import FileSource, Location, pointer_columns, pointers_in
+
+WINDOW_BYTES = 64 << 20
+IO_THREADS = 4
+_LARGEST_REQUEST = 8 << 20
+_LARGEST_GAP = 64 << 10
+
+
+class WindowSource:
+    """Gives a window's bytes from memory, everything else from the file.
+
+    Args:
+        source: The file.
+        starts: uint64 [A], rising: where the window's allocations begin in the file.
+        sizes: uint64 [A].
+        pool: Runs the reads.
+    """
+
+    def __init__(self, source: FileSource, starts: np.ndarray, sizes: np.ndarray, pool: ThreadPoolExecutor) -> None:
+        self._source = source
+        self.reader = source.reader
+        self._starts = starts
+        self._places = np.empty(len(starts), np.uint64)
+        requests = _requests(starts, sizes)
+        self._memory = np.empty(sum(end - begin for begin, end, _, _ in requests), np.uint8)
+        self._reads: list[Future[None]] = []
+        place = 0
+        for begin, end, first, last in requests:
+            self._places[first:last] = starts[first:last] - np.uint64(begin) + np.uint64(place)
+            target = self._memory[place : place + end - begin]
+            self._reads.append(pool.submit(source.file.read, begin, target))
+            place += end - begin
+        self._failed = False
+
+    @property
+    def nbytes(self) -> int:
+        return self._memory.nbytes
+
+    def wait(self) -> None:
+        """Until all is read. What could not be read is left to the file, whose error names the sample."""
+        for read in self._reads:
+            try:
+                read.result()
+            except _core.ReadError:
+                self._failed = True
+        self._reads = []
+
+    def rows(self, samples: np.ndarray) -> np.ndarray:
+        return self._source.rows(samples)
+
+    def check(self, samples: np.ndarray, rows: np.ndarray) -> None:
+        self._source.check(samples, rows)
+
+    def read(self, pointer: int) -> np.ndarray:
+        place = self._find(np.array([pointer], np.uint64))
+        if place is None:
+            return self._source.read(pointer)
+        sizes, checksums = self.reader.extents(np.array([pointer], np.uint64))
+        content = self._memory[int(place[0]) : int(place[0]) + int(sizes[0])]
+        if checksums is not None and _core.crc32c(content) != checksums[0]:
+            return self._source.read(pointer)  # which says what is wrong
+        return content
+
+    def locate(self, pointers: np.ndarray) -> Location:
+        places = self._find(pointers)
+        return self._source.locate(pointers) if places is None else Location(self._memory, places, None)
+
+    def _find(self, pointers: np.ndarray) -> np.ndarray | None:
+        if self._failed or not len(self._starts):
+            return None
+        rows = np.minimum(np.searchsorted(self._starts, pointers), len(self._starts) - 1)
+        return self._places[rows] if np.array_equal(self._starts[rows], pointers) else None
+
+
+def read_ahead(
+    source: FileSource, batches: Iterator[np.ndarray], fields: Collection[str], window_bytes: int = WINDOW_BYTES
+) -> Iterator[tuple[np.ndarray, WindowSource]]:
+    """Yields every batch's samples together with the source that has the bytes of `fields`."""
+    with ThreadPoolExecutor(IO_THREADS, thread_name_prefix="ffcv-io") as pool:
+        windows = _windows(source, batches, fields, window_bytes, pool)
+        ready: deque[tuple[list[np.ndarray], WindowSource]] = deque()
+        try:
+            while True:
+                while len(ready) < 2 and (window := next(windows, None)) is not None:
+                    ready.append(window)
+                if not ready:
+                    return
+                group, window = ready.popleft()
+                window.wait()
+                for samples in group:
+                    yield samples, window
+                del window  # before the one after the next takes memory
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _windows(
+    source: FileSource,
+    batches: Iterator[np.ndarray],
+    fields: Collection[str],
+    window_bytes: int,
+    pool: ThreadPoolExecutor,
+) -> Iterator[tuple[list[np.ndarray], WindowSource]]:
+    group: list[np.ndarray] = []
+    starts: list[np.ndarray] = []
+    sizes: list[np.ndarray] = []
+    total = 0
+    for samples in batches:
+        pointers = _pointers(source, samples, fields)
+        lengths = source.reader.sizes(pointers) if len(pointers) else np.empty(0, np.uint64)
+        if group and total + int(lengths.sum()) > window_bytes:
+            yield group, _window(source, starts, sizes, pool)
+            group, starts, sizes, total = [], [], [], 0
+        group.append(samples)
+        starts.append(pointers)
+        sizes.append(lengths)
+        total += int(lengths.sum())
+    if group:
+        yield group, _window(source, starts, sizes, pool)
+
+
+def _pointers(source: FileSource, samples: np.ndarray, fields: Collection[str]) -> np.ndarray:
+    rows = source.rows(samples)
+    source.check(samples, rows)
+    parts = [pointers_in(rows, column) for column in pointer_columns(source.reader, fields)]
+    return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+
+
+def _window(
+    source: FileSource, starts: list[np.ndarray], sizes: list[np.ndarray], pool: ThreadPoolExecutor
+) -> WindowSource:
+    unique, first = np.unique(np.concatenate(starts), return_index=True)
+    return WindowSource(source, unique, np.concatenate(sizes)[first], pool)
+
+
+def _requests(starts: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """(first byte, end, first allocation, end) of every request."""
+    found: list[tuple[int, int, int, int]] = []
+    for row, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+        if found:
+            begin, end, first, _ = found[-1]
+            if start - end <= _LARGEST_GAP and start + size - begin <= _LARGEST_REQUEST:
+                found[-1] = (begin, max(end, start + size), first, row + 1)
+                continue
+        found.append((start, start + size, row, row + 1))
+    return found

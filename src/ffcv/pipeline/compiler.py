@@ -1,0 +1,101 @@
+"""Compiles users' operations with numba, where it is installed; without it they run as plain Python."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+_PARALLEL = threading.Lock()  # numba's own thread pool serves one caller at a time, and may end the process otherwise
+
+
+class Compiler:
+    """The original's switchboard. What is set here holds for the whole process.
+
+    Attributes:
+        is_enabled: Compile at all.
+        num_threads: Above 1, operations with `is_parallel` run their `get_iterator()` loops in parallel.
+    """
+
+    is_enabled: bool = True
+    num_threads: int = 1
+
+    @classmethod
+    def set_enabled(cls, b: bool) -> None:
+        cls.is_enabled = bool(b)
+
+    @classmethod
+    def set_num_threads(cls, n: int) -> None:
+        """Threads of parallel operations; below 1: all cores. torch's own threads are left alone."""
+        from ffcv.cores import available_cores
+
+        cls.num_threads = available_cores() if n < 1 else n
+
+    @classmethod
+    def available(cls) -> bool:
+        """Whether code will be compiled."""
+        return cls.is_enabled and _numba() is not None
+
+    @classmethod
+    def get_iterator(cls) -> Callable[..., Any]:
+        """numba's `prange` where loops can run in parallel, else `range`."""
+        numba = _numba()
+        return numba.prange if cls.is_enabled and cls.num_threads > 1 and numba is not None else range
+
+    @classmethod
+    def compile(cls, code: Callable[..., Any], signature: Any = None) -> Callable[..., Any]:
+        """`code`, compiled by numba without the GIL; `code` itself where numba is absent or switched off.
+
+        What numba cannot compile runs as plain Python, with a warning.
+        """
+        numba = _numba()
+        if not cls.is_enabled or numba is None or hasattr(code, "py_func"):
+            return code
+        parallel = bool(getattr(code, "is_parallel", False)) and cls.num_threads > 1
+        options = {"nopython": True, "nogil": True, "error_model": "numpy", "parallel": parallel}
+        if signature is not None:
+            return numba.jit(signature, **options)(code)
+        return numba.jit(**options)(code)
+
+    @classmethod
+    def guarded(cls, code: Callable[..., Any]) -> Callable[..., Any]:
+        """What the loader calls: `code` compiled, or plain from the first call on which numba fails to compile it."""
+        compiled = cls.compile(code)
+        if compiled is code:
+            return code
+        return _Guarded(code, compiled)
+
+
+class _Guarded:
+    def __init__(self, plain: Callable[..., Any], compiled: Any) -> None:
+        self._plain = plain
+        self._compiled: Any = compiled
+        self._parallel = bool(compiled.targetoptions.get("parallel")) if hasattr(compiled, "targetoptions") else True
+
+    def __call__(self, *args: Any) -> Any:
+        if self._compiled is None:
+            return self._plain(*args)
+        numba: Any = _numba()
+        try:
+            if not self._parallel:
+                return self._compiled(*args)
+            with _PARALLEL:
+                numba.set_num_threads(min(Compiler.num_threads, numba.config.NUMBA_NUM_THREADS))
+                return self._compiled(*args)
+        except numba.core.errors.NumbaError as error:
+            name = getattr(self._plain, "__qualname__", repr(self._plain))
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            warnings.warn(f"numba cannot compile {name}, which now runs as plain Python: {first}", stacklevel=2)
+            self._compiled = None
+            return self._plain(*args)
+
+
+@functools.cache
+def _numba() -> Any:
+    if importlib.util.find_spec("numba") is None:
+        return None
+    return importlib.import_module("numba")

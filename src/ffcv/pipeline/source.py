@@ -1,0 +1,164 @@
+"""Where a plan gets a batch's bytes from.
+
+Everything that is read while loading is read with pread, never through the mapping: a file that shrinks under a mapping
+ends the process with SIGBUS, a short read is an exception. See docs/decisions/0008-pread-not-mmap.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ffcv import _core
+from ffcv.errors import FormatError
+from ffcv.format import HEADER
+from ffcv.reader import Reader
+
+_TABLE_IN_MEMORY = 64 << 20
+"""Metadata tables up to this many bytes are kept in memory; larger ones are read a batch at a time."""
+
+_NOTHING = np.empty(0, np.uint8)
+
+
+class Location(NamedTuple):
+    """Where the core finds a batch's images: in `storage`, or, if given, in `file`."""
+
+    storage: np.ndarray  # uint8
+    offsets: np.ndarray  # uint64 [B]
+    file: _core.StorageFile | None
+
+
+class Source(Protocol):
+    """What a plan needs of a source; `FileSource` says what the methods do."""
+
+    def rows(self, samples: np.ndarray) -> np.ndarray: ...
+    def check(self, samples: np.ndarray, rows: np.ndarray) -> None: ...
+    def read(self, pointer: int) -> np.ndarray: ...
+    def locate(self, pointers: np.ndarray) -> Location: ...
+
+
+class FileSource:
+    """Reads samples as they are needed, from the operating system's cache or the disk.
+
+    Args:
+        reader: The open file.
+
+    Raises:
+        FormatError: The file is not the one that `reader` opened.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.file = _core.StorageFile(reader.path)
+        self._opened = _identity(os.fstat(self.file.fileno()))
+        if self._opened[2] != reader.data.size:
+            raise FormatError(f"{reader.path}: it changed while it was being opened; open it again")
+        self._table_start = HEADER.itemsize + reader.field_descriptors.nbytes
+        metadata = reader.metadata
+        self._table = np.array(metadata) if metadata.nbytes <= _TABLE_IN_MEMORY else None
+
+    def rows(self, samples: np.ndarray) -> np.ndarray:
+        """The metadata of `samples` (int64 [B]): a structured array [B]."""
+        if self._table is not None:
+            return self._table[samples]
+        dtype = self.reader.metadata.dtype
+        out = np.empty(len(samples), dtype)
+        try:
+            self.file.read_rows(
+                self._table_start, dtype.itemsize, np.ascontiguousarray(samples, np.int64), out.view(np.uint8)
+            )
+        except _core.ReadError as error:
+            raise FormatError(f"{self.reader.path}: metadata of sample {samples[0]} and others: {error}") from error
+        return out
+
+    def check(self, samples: np.ndarray, rows: np.ndarray) -> None:
+        """Makes sure that the file is what it was when it was opened.
+
+        Args:
+            samples: int64 [B], the batch for which this is asked.
+            rows: Their metadata.
+
+        Raises:
+            FormatError: It was truncated, written to, or replaced; names the first sample affected and its offset.
+        """
+        now = os.fstat(self.file.fileno())
+        if _identity(now) == self._opened:
+            try:
+                there = os.stat(self.reader.path)
+            except FileNotFoundError:
+                return  # deleted, but complete as long as it is open
+            if (there.st_dev, there.st_ino) == self._opened[:2]:
+                return
+            problem = "it was replaced by another file"
+        elif now.st_size != self._opened[2]:
+            problem = f"its size changed from {self._opened[2]} to {now.st_size} bytes"
+        else:
+            problem = "it was written to"
+        sample, offset = self._first_affected(samples, rows, now.st_size)
+        raise FormatError(
+            f"{self.reader.path}: {problem} while it was open, noticed at sample {sample} (offset {offset}); "
+            "restore the file, or make a new Loader for the new one"
+        )
+
+    def read(self, pointer: int) -> np.ndarray:
+        """uint8: the bytes of the allocation at `pointer`.
+
+        Raises:
+            FormatError: They cannot be read, or are not those that were written.
+        """
+        sizes, checksums = self.reader.extents(np.array([pointer], np.uint64))
+        content = np.empty(int(sizes[0]), np.uint8)
+        try:
+            self.file.read(int(pointer), content)
+        except _core.ReadError as error:
+            raise FormatError(f"{self.reader.path}: {error}") from error
+        if checksums is not None and _core.crc32c(content) != checksums[0]:
+            raise FormatError(
+                f"{self.reader.path}: checksum mismatch: the {content.size} bytes at byte {pointer} are not those that "
+                f"were written; list all bad samples with 'ffcv verify {self.reader.path}'"
+            )
+        return content
+
+    def locate(self, pointers: np.ndarray) -> Location:
+        """Where the core finds the allocations at `pointers` (uint64 [B])."""
+        return Location(_NOTHING, pointers, self.file)
+
+    def _first_affected(self, samples: np.ndarray, rows: np.ndarray, size: int) -> tuple[int, int]:
+        for column in pointer_columns(self.reader):
+            pointers = pointers_in(rows, column)
+            beyond = np.flatnonzero(pointers >= size)
+            if len(pointers):
+                position = int(beyond[0]) if len(beyond) else 0
+                return int(samples[position]), int(pointers[position])
+        return int(samples[0]), self._table_start + int(samples[0]) * self.reader.metadata.dtype.itemsize
+
+
+def pointer_columns(reader: Reader, fields: Collection[str] | None = None) -> Sequence[tuple[str, str | None]]:
+    """The (field, column of its metadata) pairs that hold file pointers, of all fields or some."""
+    found: list[tuple[str, str | None]] = []
+    for name, field in reader.fields.items():
+        if fields is not None and name not in fields:
+            continue
+        dtype = field.metadata_type
+        for column in ("data_ptr", "ptr"):
+            if column in (dtype.names or ()):
+                found.append((name, column))
+        if dtype == np.dtype("<u8") and hasattr(field, "element_size"):
+            found.append((name, None))
+    return found
+
+
+def pointers_in(rows: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:
+    """uint64: the pointers of one column of `rows`, without those of empty values, which mean nothing."""
+    field, name = column
+    values: Any = rows[field] if name is None else rows[field][name]
+    if name == "ptr":
+        values = values[rows[field]["size"] > 0]
+    return values.astype(np.uint64)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

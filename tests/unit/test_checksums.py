@@ -1,0 +1,159 @@
+"""Checksums: the algorithm, what they find, and files that have none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets import write_photos
+from ffcv import Loader, _core
+from ffcv._checksums import Checksums
+from ffcv.errors import DecodeError, FormatError
+from ffcv.fields import BytesField, IntField
+from ffcv.format import ALLOCATION, Section
+from ffcv.loader import OrderOption
+from ffcv.reader import Reader
+from ffcv.transforms import CenterCrop
+from ffcv.writer import DatasetWriter
+
+
+def as_bytes(content: bytes) -> np.ndarray:
+    return np.frombuffer(content, np.uint8)
+
+
+def flip_byte(path: Path, position: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(position)
+        value = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([value ^ 0x10]))
+
+
+def test_crc32c_of_the_standard() -> None:
+    # RFC 3720, appendix B.4, and the check value of the catalogue of CRC algorithms.
+    assert _core.crc32c(as_bytes(b"123456789")) == 0xE3069283
+    assert _core.crc32c(as_bytes(bytes(32))) == 0x8A9136AA
+    assert _core.crc32c(as_bytes(b"\xff" * 32)) == 0x62A8AB43
+    assert _core.crc32c(as_bytes(bytes(range(32)))) == 0x46DD794E
+    assert _core.crc32c(as_bytes(b"")) == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 767, 768, 775, 12287, 12288, 12297, 100_001])
+def test_crc32c_is_the_same_without_the_instruction_and_in_parts(size: int) -> None:
+    data = np.random.default_rng(size).integers(0, 256, size + 1, dtype=np.uint8)[1:]
+    expected = _core.crc32c(data, portable=True)
+    assert _core.crc32c(data) == expected
+    assert _core.crc32c(data[size // 3 :], _core.crc32c(data[: size // 3])) == expected
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Path:
+    path = tmp_path / "x.beton"
+    samples = [(bytes([i]) * i, i) for i in range(20)]
+    DatasetWriter(path, {"b": BytesField(), "i": IntField()}, num_workers=1).from_indexed_dataset(samples)
+    return path
+
+
+def test_every_allocation_has_one(blobs: Path) -> None:
+    reader = Reader(blobs)
+    assert reader.checksums is not None
+    assert len(reader.alloc_table) == len(reader.checksums.rows) + 1
+    assert reader.alloc_table[-1]["sample_id"] == Section.CHECKSUMS
+    for i in range(20):
+        assert reader.checksums.rows[i] == _core.crc32c(as_bytes(bytes([i]) * i))
+    pointer = int(reader.metadata["b"]["ptr"][7])
+    assert reader.read(pointer).tobytes() == b"\x07" * 7
+
+
+def test_a_changed_sample_is_found_when_it_is_read(blobs: Path) -> None:
+    pointers = Reader(blobs).metadata["b"]["ptr"]
+    flip_byte(blobs, int(pointers[7]) + 3)
+    reader = Reader(blobs)
+    with pytest.raises(FormatError, match=r"x.beton: checksum mismatch: the 7 bytes at byte [0-9]+ .*ffcv verify"):
+        reader.read(int(pointers[7]))
+    assert reader.read(int(pointers[8])).tobytes() == b"\x08" * 8
+    unverified = Reader(blobs, verify_checksums=False)
+    assert unverified.checksums is None
+    assert unverified.read(int(pointers[7])).tobytes() != b"\x07" * 7
+
+
+def test_changed_tables_are_found_at_opening(blobs: Path) -> None:
+    reader = Reader(blobs)
+    label = reader._metadata_start + reader.metadata.dtype.fields["i"][1]  # type: ignore[index]
+    padding = reader.data.size - len(reader.alloc_table) * ALLOCATION.itemsize - 1
+    section = reader.sections[Section.CHECKSUMS][0]
+    content = blobs.read_bytes()
+    for position, message in (
+        (label, "checksum mismatch in the header, the descriptors or the metadata"),
+        (section + 4, "checksum mismatch in the section of checksums itself"),
+        (section + 16, "the section of checksums has [0-9]+ bytes for"),
+        (section + 30, "checksum mismatch in the section of checksums itself"),
+    ):
+        blobs.write_bytes(content)
+        flip_byte(blobs, position)
+        with pytest.raises(FormatError, match=message):
+            Reader(blobs)
+        assert Reader(blobs, verify_checksums=False).num_samples == 20
+    blobs.write_bytes(content)
+    flip_byte(blobs, padding)  # belongs to nobody
+    assert Reader(blobs).num_samples == 20
+    flip_byte(blobs, reader.data.size - 24 * 10)  # a row of the table says another sample
+    with pytest.raises(FormatError):
+        Reader(blobs)
+
+
+def test_an_algorithm_of_the_future_is_passed_over(blobs: Path) -> None:
+    section = Reader(blobs).sections[Section.CHECKSUMS][0]
+    flip_byte(blobs, section)
+    assert Reader(blobs).checksums is None
+
+
+def test_files_without_checksums_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.beton"
+    DatasetWriter(path, {"b": BytesField()}, num_workers=1, checksums=False).from_indexed_dataset([(b"abc",)])
+    reader = Reader(path)
+    assert reader.checksums is None
+    assert reader.sections == {}
+    flip_byte(path, int(reader.metadata["b"]["ptr"][0]))
+    assert Reader(path).read(int(reader.metadata["b"]["ptr"][0])).tobytes() == b"qbc"
+
+
+def test_sections_have_checksums_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.beton"
+    fields = {"i": IntField()}
+    DatasetWriter(path, fields, num_workers=1, manifest={"classes": ["cat"]}).from_indexed_dataset([(1,)])
+    reader = Reader(path)
+    assert reader.checksums is not None
+    content = reader.read_section(Section.MANIFEST)
+    assert content is not None
+    assert reader.checksums.rows.tolist() == [_core.crc32c(as_bytes(content))]
+
+
+def test_round_trip_of_the_section() -> None:
+    checksums = Checksums(1, 2, np.array([3, 4], dtype=np.uint32))
+    content = np.frombuffer(checksums.to_bytes(), np.uint8)
+    assert content.size == Checksums.section_size(2)
+    again = Checksums.from_bytes(content)
+    assert again is not None
+    assert (again.head, again.table, again.rows.tolist()) == (1, 2, [3, 4])
+    for size in (0, 10, content.size - 1, content.size - 4):
+        with pytest.raises(ValueError, match="section of checksums"):
+            Checksums.from_bytes(content[:size])
+
+
+@pytest.mark.parametrize("write_mode", ["jpg", "raw"])
+def test_the_loader_refuses_changed_images(tmp_path: Path, write_mode: str) -> None:
+    path = write_photos(tmp_path / "x.beton", 6, write_mode=write_mode)
+    reader = Reader(path)
+    row = reader.metadata["image"][4]
+    size = int(reader.sizes(np.array([row["data_ptr"]], np.uint64))[0])
+    loader = Loader(
+        path, 6, num_workers=2, order=OrderOption.SEQUENTIAL, pipelines={"image": [CenterCrop((16, 16), 1.0)]}
+    )
+    assert len(list(loader)) == 1
+    flip_byte(path, int(row["data_ptr"]) + size - 40)  # far from what a centre crop needs of raw pixels
+    loader = Loader(path, 6, num_workers=2, pipelines={"image": [CenterCrop((16, 16), 1.0)]})
+    with pytest.raises(DecodeError, match="sample 4, field 'image': checksum mismatch"):
+        list(loader)

@@ -1,0 +1,196 @@
+"""The rules by which every kind of image becomes 8-bit RGB (docs/format.md, "Images")."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ffcv import _core
+from ffcv.data.images import ImageReader
+from ffcv.errors import DecodeError, SourceError
+from ffcv.fields import EncodedImage, RGBImageField
+from ffcv.fields.rgb_image import encode_jpeg, exif_orientation, to_rgb
+
+Y, X = np.mgrid[:8, :12]
+GREY = (Y * 20 + X).astype(np.uint8)
+RGB = np.stack([Y * 30, X * 20, Y + X], axis=2).astype(np.uint8)
+
+
+def stored(value: Any, **options: Any) -> tuple[int, np.ndarray]:
+    """The mode and the bytes that a field stores."""
+    field = RGBImageField(**options)
+    row = np.zeros(1, field.metadata_type)
+    buffers: list[np.ndarray] = []
+
+    def malloc(size: int) -> tuple[int, np.ndarray]:
+        buffers.append(np.zeros(size, np.uint8))
+        return 0, buffers[-1]
+
+    field.encode(row, value, malloc)
+    mode, height, width = int(row["mode"][0]), int(row["height"][0]), int(row["width"][0])
+    if mode == 1:
+        return 1, buffers[0].reshape(height, width, 3)
+    assert _core.check_jpeg(buffers[0])[:2] == (height, width)
+    return 0, buffers[0]
+
+
+def file_bytes(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def pixels_of(data: bytes, **options: Any) -> np.ndarray:
+    value = ImageReader(passthrough=False, **options).read(data, "x")
+    return stored(value)[1]
+
+
+def test_grey_is_repeated() -> None:
+    expected = np.repeat(GREY[:, :, None], 3, axis=2)
+    np.testing.assert_array_equal(pixels_of(file_bytes(Image.fromarray(GREY))), expected)
+    one_bit = Image.fromarray(GREY > 60)
+    np.testing.assert_array_equal(pixels_of(file_bytes(one_bit)), np.repeat((GREY > 60)[:, :, None] * 255, 3, axis=2))
+
+
+def test_sixteen_bits_keep_the_upper_eight() -> None:
+    deep = (GREY.astype(np.uint16) << 8) + 255
+    image = Image.fromarray(deep)
+    assert image.mode == "I;16"
+    expected = np.repeat(GREY[:, :, None], 3, axis=2)
+    np.testing.assert_array_equal(pixels_of(file_bytes(image)), expected)
+    np.testing.assert_array_equal(to_rgb(Image.fromarray(deep.astype(np.int32))), expected)
+
+
+def test_alpha_is_dropped() -> None:
+    alpha = np.full((8, 12, 1), 77, np.uint8)
+    np.testing.assert_array_equal(pixels_of(file_bytes(Image.fromarray(np.concatenate([RGB, alpha], axis=2)))), RGB)
+    la = Image.fromarray(np.stack([GREY, GREY // 2], axis=2))
+    np.testing.assert_array_equal(pixels_of(file_bytes(la)), np.repeat(GREY[:, :, None], 3, axis=2))
+
+
+def test_palettes_give_their_colours() -> None:
+    palette = Image.fromarray((GREY // 40).astype(np.uint8), "L").convert("P")
+    palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 9, 9, 255, 1, 2, 3])
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [9, 9, 255], [1, 2, 3]], np.uint8)
+    expected = np.asarray(palette.convert("RGB"))
+    np.testing.assert_array_equal(pixels_of(file_bytes(palette)), expected)
+    assert set(map(tuple, expected.reshape(-1, 3).tolist())) <= set(map(tuple, colours.tolist()))
+
+
+def test_cmyk_is_converted_by_pillow() -> None:
+    cmyk = Image.fromarray(RGB).convert("CMYK")
+    data = file_bytes(cmyk, "JPEG", quality=100, subsampling=0)
+    value = ImageReader().read(data, "x")  # not passed through: the core decodes 1 or 3 components
+    assert isinstance(value, Image.Image)
+    assert np.abs(pixels_of(data).astype(int) - RGB).max() <= 8  # what one pass of JPEG loses
+
+
+def test_floating_point_is_refused() -> None:
+    with pytest.raises(ValueError, match="no stated range"):
+        to_rgb(Image.fromarray(GREY.astype(np.float32)))
+
+
+def rotated(orientation: int, format: str = "JPEG") -> bytes:
+    """A file whose pixels are RGB only after the orientation has been applied."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    undo = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    image = Image.fromarray(RGB)
+    options = {"quality": 100, "subsampling": 0} if format == "JPEG" else {}
+    return file_bytes(image if undo is None else image.transpose(undo), format, exif=exif, **options)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_exif_orientation_is_an_option(orientation: int, format: str) -> None:
+    data = rotated(orientation, format)
+    turned = pixels_of(data, exif_orientation=True)
+    assert turned.shape == RGB.shape
+    assert np.abs(turned.astype(int) - RGB).max() <= 4
+    kept = pixels_of(data)
+    assert kept.shape == (RGB.shape if orientation <= 4 else (12, 8, 3))
+    value = ImageReader(exif_orientation=True).read(data, "x")
+    assert isinstance(value, EncodedImage) == (orientation == 1 and format == "JPEG")
+    if format == "JPEG":
+        assert exif_orientation(data) == orientation
+        assert isinstance(ImageReader().read(data, "x"), EncodedImage)
+
+
+def test_exif_orientation_of_the_field() -> None:
+    data = rotated(6)
+    encoded = EncodedImage(data, 12, 8)
+    mode, content = stored(encoded)
+    assert (mode, content.tobytes()) == (0, data)
+    mode, pixels = stored(encoded, exif_orientation=True)
+    assert mode == 1
+    assert np.abs(pixels.astype(int) - RGB).max() <= 4
+    upright = EncodedImage(rotated(1), 8, 12)
+    assert stored(upright, exif_orientation=True)[1].tobytes() == upright.data
+    assert stored(Image.open(io.BytesIO(data)), exif_orientation=True)[1].shape == (8, 12, 3)
+
+
+def test_damaged_exif_counts_as_upright() -> None:
+    data = rotated(6)
+    at = data.index(b"Exif\0\0") + 6
+    for cut in range(0, 24, 2):
+        broken = data[: at + cut] + b"\xff" * 6 + data[at + cut + 6 :]
+        assert exif_orientation(broken) in range(1, 9)
+
+
+def test_checking_finds_what_decoding_finds() -> None:
+    """`check_jpeg` takes short cuts; whatever a full decode refuses, it refuses too."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    sources = [
+        file_bytes(Image.fromarray(noise), "JPEG", subsampling=s, progressive=p) for s in (0, 1, 2) for p in (0, 1)
+    ]
+    sources.append(file_bytes(Image.fromarray(noise[:, :, 0]), "JPEG"))
+    refused = accepted = 0
+    for turn in range(3000):
+        data = np.frombuffer(sources[turn % len(sources)], np.uint8).copy()
+        for _ in range(int(rng.integers(1, 4))):
+            data[rng.integers(2, data.size)] = rng.integers(0, 256)
+        if turn % 5 == 0:
+            data = data[: rng.integers(2, data.size)]
+        outcomes = []
+        for function in (_core.decode_jpeg, _core.check_jpeg):
+            try:
+                function(np.ascontiguousarray(data))
+                outcomes.append(True)
+            except DecodeError:
+                outcomes.append(False)
+        assert outcomes[0] == outcomes[1], turn
+        refused += not outcomes[0]
+        accepted += outcomes[0]
+    assert refused > 300
+    assert accepted > 300
+
+
+def test_limits_on_hostile_jpegs() -> None:
+    data = bytearray(encode_jpeg(RGB, 90))
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = b"\xff\xdc\xff\xdc"
+    with pytest.raises(DecodeError, match="JPEG of 4290250000 pixels, more than the 268435456 that are decoded"):
+        _core.check_jpeg(np.frombuffer(data, np.uint8))
+    with pytest.raises(SourceError, match="more than the 268435456"):
+        ImageReader().read(bytes(data), "x.jpg")
+    progressive = file_bytes(Image.fromarray(RGB), "JPEG", progressive=True)
+    scan = progressive.rindex(b"\xff\xda")
+    last_scan = progressive[scan:-2]
+    bomb = progressive[:-2] + last_scan * 200 + b"\xff\xd9"
+    for function in (_core.check_jpeg, _core.decode_jpeg, _core.add_restart_markers):
+        with pytest.raises(DecodeError, match="more than 100 scans"):
+            function(np.frombuffer(bomb, np.uint8))

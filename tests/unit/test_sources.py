@@ -1,0 +1,300 @@
+"""Everything that `ffcv write` converts, small: what is read, which labels, what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import assert_one_line_error, run
+from ffcv.data import HuggingFaceSource, open_source
+from ffcv.data.source import class_labels, expand
+from ffcv.errors import SourceError, WriteError
+from ffcv.fields import IntField, RGBImageField
+from ffcv.fields.rgb_image import encode_jpeg
+from ffcv.reader import Reader
+from ffcv.writer import DatasetWriter
+
+COUNT = 9
+
+
+def jpeg(i: int) -> bytes:
+    y, x = np.mgrid[: 20 + i, :30]
+    return encode_jpeg(np.stack([y * 5, x * 5, y + i], axis=2).astype(np.uint8), 90)
+
+
+LABELS = [i % 3 for i in range(COUNT)]
+NAMES = [("ant", "bee", "cat")[label] for label in LABELS]
+
+
+def write_tar(path: Path, samples: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in samples.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def tar_shards(folder: Path) -> str:
+    for shard in range(3):
+        numbers = range(3 * shard, 3 * shard + 3)
+        samples = {f"d/{i:04d}.{s}": c for i in numbers for s, c in (("jpg", jpeg(i)), ("cls", b"%d" % LABELS[i]))}
+        write_tar(folder / f"train-{shard:02d}.tar", samples)
+    return str(folder / "train-{00..02}.tar")
+
+
+def csv_file(folder: Path) -> str:
+    (folder / "images").mkdir()
+    for i in range(COUNT):
+        (folder / "images" / f"{i}.jpg").write_bytes(jpeg(i))
+    rows = [f"images/{i}.jpg,{NAMES[i]}" for i in range(COUNT)]
+    (folder / "list.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    return str(folder / "list.csv")
+
+
+def parquet_file(folder: Path) -> str:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow (the [parquet] extra) is not installed")
+    import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+
+    images = [{"bytes": jpeg(i), "path": f"{i}.jpg"} for i in range(COUNT)]
+    table = pyarrow.table({"image": images, "label": LABELS, "note": ["x"] * COUNT})
+    parquet.write_table(table, folder / "a.parquet", row_group_size=4)
+    return str(folder / "a.parquet")
+
+
+def beton_file(folder: Path) -> str:
+    path = folder / "in.beton"
+    writer = DatasetWriter(path, {"image": RGBImageField(), "label": IntField()}, num_workers=1)
+    writer.from_indexed_dataset(open_source(csv_file(folder)))
+    return str(path)
+
+
+SOURCES: dict[str, Callable[[Path], str]] = {
+    "WebDataset": tar_shards,
+    "CSV": csv_file,
+    "Parquet": parquet_file,
+    "beton": beton_file,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_source_keeps_its_jpegs(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    out = tmp_path / "out.beton"
+    status, stdout, stderr = run(capsys, "write", SOURCES[kind](tmp_path), out, "--workers", "3")
+    assert status == 0, stderr
+    assert f"{COUNT} images" in stdout
+    reader = Reader(out)
+    assert reader.metadata["label"].tolist() == LABELS
+    for i, row in enumerate(reader.metadata["image"]):
+        assert reader.read(int(row["data_ptr"])).tobytes() == jpeg(i)
+    assert run(capsys, "verify", out, "--decode")[0] == 0
+
+
+def test_names_become_classes(tmp_path: Path) -> None:
+    source = open_source(csv_file(tmp_path))
+    assert source.classes == ["ant", "bee", "cat"]
+    assert source.manifest() == {"source": "list.csv", "classes": ["ant", "bee", "cat"]}
+    assert class_labels(["3", " 1", "-2"], "x") == ([3, 1, -2], None)
+    with pytest.raises(SourceError, match="x: row 1 has no label"):
+        class_labels(["a", ""], "x")
+
+
+def test_csv_forms(tmp_path: Path) -> None:
+    csv_file(tmp_path)
+    for text, labels in (
+        ("images/0.jpg\nimages/1.jpg\n", None),
+        ("images/0.jpg,5\nimages/1.jpg,7\n", [5, 7]),
+        ("label,filename\n5,images/0.jpg\n7,images/1.jpg\n", [5, 7]),
+        ("id,path\n5,images/0.jpg\n", None),
+    ):
+        (tmp_path / "x.csv").write_text(text)
+        source = open_source(str(tmp_path / "x.csv"))
+        assert source[0][0].data == jpeg(0)
+        assert list(source.fields(RGBImageField())) == (["image"] if labels is None else ["image", "label"])
+        if labels is not None:
+            assert [source[i][1] for i in range(2)] == labels
+    (tmp_path / "x.csv").write_text("id,where,kind\n5,images/0.jpg,u\n")
+    source = open_source(str(tmp_path / "x.csv"), image_column="where", label_column="kind")
+    assert source.classes == ["u"]
+    for text, message in (
+        ("", "has no rows"),
+        ("path,label\n", "has a header, but no rows"),
+        ("path,label\nimages/0.jpg\n", "row 0 has only 1 columns"),
+    ):
+        (tmp_path / "x.csv").write_text(text)
+        with pytest.raises(SourceError, match=message):
+            open_source(str(tmp_path / "x.csv"))
+    (tmp_path / "x.csv").write_text("path,label\nimages/none.jpg,1\n")
+    with pytest.raises(SourceError, match=r"images/none.jpg: No such file or directory"):
+        open_source(str(tmp_path / "x.csv"))[0]
+
+
+def test_shards_of_other_forms(tmp_path: Path) -> None:
+    image = {"a.png": png(), "a.json": b'{"label": "owl"}', "b.png": png(), "b.json": b'{"label": "elk"}'}
+    source = open_source(str(write_tar(tmp_path / "x.tar", image)))
+    assert (source.classes, [source[i][1] for i in range(2)]) == (["elk", "owl"], [1, 0])
+    unlabelled = open_source(str(write_tar(tmp_path / "x.tar", {"a.jpg": jpeg(0), "b.JPG": jpeg(1)})))
+    assert [unlabelled[i][0].data for i in range(2)] == [jpeg(0), jpeg(1)]
+    for samples, message in (
+        ({"a.txt": b"x"}, "sample 'a' has no image, only txt"),
+        ({}, "has no samples"),
+        ({"a.jpg": jpeg(0), "a.cls": b"1", "b.jpg": jpeg(1)}, "sample 'b' has no label, though others have"),
+    ):
+        with pytest.raises(SourceError, match=message):
+            open_source(str(write_tar(tmp_path / "x.tar", samples)))
+    (tmp_path / "x.tar").write_bytes(b"no tar file" * 100)
+    with pytest.raises(SourceError, match="not an uncompressed tar file"):
+        open_source(str(tmp_path / "x.tar"))
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+class ClassLabel:
+    names: tuple[str, ...] = ("ant", "bee", "cat")
+
+
+class ImageFeature:
+    pass
+
+
+ImageFeature.__name__ = "Image"  # duck-typed by name, as the package's own
+
+
+class Rows:
+    """What of `datasets.Dataset` is used."""
+
+    features: dict[str, Any] = {"picture": ImageFeature(), "kind": ClassLabel(), "id": object()}  # noqa: RUF012
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, key: int | str) -> Any:
+        if key == "kind":
+            return LABELS
+        assert isinstance(key, int)
+        cells = ({"bytes": jpeg(key), "path": None}, jpeg(key), Image.open(io.BytesIO(jpeg(key))))
+        return {"picture": cells[key % 3], "kind": LABELS[key], "id": key}
+
+
+def test_hugging_face_by_its_interface(tmp_path: Path) -> None:
+    source = HuggingFaceSource(Rows())
+    assert len(source) == COUNT
+    assert source.classes == ["ant", "bee", "cat"]
+    assert [source[i][1] for i in range(COUNT)] == LABELS
+    assert source[3][0].data == jpeg(3)
+    assert source[4][0].data == jpeg(4)
+    assert isinstance(source[5][0], Image.Image)
+    with pytest.raises(SourceError, match="no column 'photo'; it has picture, kind, id"):
+        HuggingFaceSource(Rows(), image_column="photo")
+    with pytest.raises(SourceError, match="needs the package 'datasets'") if _lacks("datasets") else _nothing():
+        HuggingFaceSource.load("nobody/nothing")
+
+
+def _lacks(package: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(package) is None
+
+
+def _nothing() -> Any:
+    return pytest.raises(Exception)  # offline, the hub's own error  # noqa: PT011
+
+
+def test_hugging_face_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    datasets = pytest.importorskip("datasets", reason="the package 'datasets' is not installed")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee", "cat"])})
+    rows = {"image": [{"bytes": jpeg(i), "path": None} for i in range(COUNT)], "label": LABELS}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "hf"))
+    capsys.readouterr()
+    assert run(capsys, "write", tmp_path / "hf", tmp_path / "x.beton")[0] == 0
+    reader = Reader(tmp_path / "x.beton")
+    assert reader.metadata["label"].tolist() == LABELS
+    for i, row in enumerate(reader.metadata["image"]):
+        assert reader.read(int(row["data_ptr"])).tobytes() == jpeg(i)
+
+
+def test_parquet_columns_and_damage(tmp_path: Path) -> None:
+    path = Path(parquet_file(tmp_path))
+    source = open_source(str(path), label_column="note")
+    assert source.classes == ["x"]
+    with pytest.raises(SourceError, match="no column 'photo'"):
+        open_source(str(path), image_column="photo")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(SourceError, match="not a Parquet file"):
+        open_source(str(path))
+
+
+def test_patterns(tmp_path: Path) -> None:
+    for name in ("a-08.tar", "a-09.tar", "a-10.tar"):
+        (tmp_path / name).touch()
+    expected = [str(tmp_path / f"a-{number}.tar") for number in ("08", "09", "10")]
+    assert expand(str(tmp_path / "a-{08..10}.tar")) == expected
+    assert expand(str(tmp_path / "*.tar")) == expected
+    for missing in ("a-{08..11}.tar", "*.csv", "none"):
+        with pytest.raises(FileNotFoundError, match="no such folder or file"):
+            expand(str(tmp_path / missing))
+    (tmp_path / "x.zip").touch()
+    with pytest.raises(SourceError, match=r"x.zip: cannot be converted; give a folder with"):
+        open_source(str(tmp_path / "x.zip"))
+
+
+def test_one_percent_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos" / "cat"
+    folder.mkdir(parents=True)
+    for i in range(200):
+        (folder / f"{i:03d}.jpg").write_bytes(jpeg(i % 9) if i not in (50, 150) else jpeg(0)[:300])
+    out = tmp_path / "x.beton"
+    status, _, stderr = run(capsys, "write", folder.parent, out)
+    assert_one_line_error(status, stderr, folder / "050.jpg", "damaged JPEG", "replace it or remove it")
+    assert not out.exists()
+    status, stdout, stderr = run(capsys, "write", folder.parent, out, "--on-error", "skip")
+    assert status == 0
+    assert "198 images of 1 classes" in stdout
+    for name in ("050.jpg", "150.jpg"):
+        assert f"{folder / name}: damaged JPEG" in stderr
+    assert "2 of 200 samples were left out" in stderr
+    assert Reader(out).num_samples == 198
+    assert run(capsys, "verify", out, "--decode")[0] == 0
+    assert run(capsys, "write", folder.parent, out, "--on-error", "ignore")[0] == 2
+
+
+def to_tuples(samples: Any) -> Iterator[tuple[Image.Image, int]]:
+    for sample in samples:
+        if sample["cls"] != b"2":
+            yield Image.open(io.BytesIO(sample["jpg"])), int(sample["cls"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_from_webdataset(tmp_path: Path, workers: int) -> None:
+    pytest.importorskip("webdataset", reason="the package 'webdataset' is not installed")
+    tar_shards(tmp_path)
+    shards = sorted(str(path) for path in tmp_path.glob("*.tar"))
+    fields = {"image": RGBImageField(), "label": IntField()}
+    writer = DatasetWriter(tmp_path / "x.beton", fields, num_workers=workers)
+    writer.from_webdataset(shards, to_tuples)
+    reader = Reader(tmp_path / "x.beton")
+    assert reader.metadata["label"].tolist() == [label for label in LABELS if label != 2]
+    assert reader.metadata["image"]["height"].tolist() == [20 + i for i in range(COUNT) if LABELS[i] != 2]
+    with pytest.raises(ValueError, match="the shards have no samples"):
+        writer.from_webdataset(shards, lambda samples: iter(()))
+
+
+def test_from_webdataset_without_the_package(tmp_path: Path) -> None:
+    if not _lacks("webdataset"):
+        pytest.skip("the package 'webdataset' is installed")
+    with pytest.raises(WriteError, match="from_webdataset needs the package webdataset"):
+        DatasetWriter(tmp_path / "x.beton", {"i": IntField()}).from_webdataset(["x.tar"], to_tuples)
+    assert os.listdir(tmp_path) == []
