@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NATIVE := CMakeLists.txt $(wildcard cmake/*.cmake csrc/*.cpp csrc/*.h csrc/kernels/*.cpp csrc/kernels/*.h)
 
-.PHONY: help setup demo test lint format stubs bench clean
+.PHONY: help setup demo test lint format stubs bench fuzz clean
 help:
 	@echo "make demo               train SimCLR on real images, see the accuracy table and the views"
 	@echo "make demo DATA=FOLDER   the same on your images: one sub-folder a class"
 	@echo "make test               install and run the tests"
 	@echo "make bench              the benchmark behind the README's figures"
+	@echo "make fuzz SECONDS=600   damaged files and JPEGs against a core built with sanitizers"
 	@echo "make lint | format      ruff, pyright, clang-format"
 
 setup: $(READY)
@@ -35,6 +36,11 @@ lint: $(READY)
 format: $(READY)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 	@$(BIN)/clang-format -i csrc/*.cpp csrc/*.h csrc/kernels/*.cpp csrc/kernels/*.h
+
+# Damaged files and JPEGs against a core built with sanitizers: make fuzz SECONDS=600
+SECONDS ?= 600
+fuzz: $(READY)
+	@sh scripts/fuzz.sh $(SECONDS)
 
 stubs: $(READY)
 	@$(BIN)/python -m nanobind.stubgen -q -m ffcv._core -o src/ffcv/_core.pyi

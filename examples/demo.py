@@ -94,7 +94,8 @@ def demo(arguments: argparse.Namespace) -> None:
     console.print(f"3. training {settings.method}: {epochs} epochs, seed {settings.seed}, two views an image")
     run = fit(settings)
     console.print(
-        f"   trained for {run.train_s / 60:.1f} minutes at {run.images_per_s:,.0f} images/s; {run.checkpoint}"
+        f"   trained {run.epochs} of {epochs} epochs in {run.train_s / 60:.1f} minutes at "
+        f"{run.images_per_s:,.0f} images/s; wrote {run.checkpoint}"
     )
     console.print("4. comparing what the representations know about the classes")
     scores = evaluate.compare(run.backbone, settings, run.device)
@@ -126,7 +127,10 @@ def configure(arguments: argparse.Namespace, beton: Path, number: int) -> Config
 
 
 def fit_into(settings: Config, images: int, minutes: float, epochs: int | None) -> Config:
-    """The recipe's epochs, or as many as a short trial run says will fit into `minutes`."""
+    """The recipe's epochs, or as many as a short trial run says will fit into `minutes`, with a fifth to spare.
+
+    Should the machine become slower afterwards, training stops at the end of an epoch.
+    """
     training, trial_images = settings.training, min(images, 10 * settings.training.batch_size)
     if epochs is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -138,10 +142,10 @@ def fit_into(settings: Config, images: int, minutes: float, epochs: int | None) 
                 logging=replace(settings.logging, folder=folder, progress=False),
             )
             rate = fit(trial).images_per_s
-        epochs = max(1, min(training.epochs, int(60 * minutes * rate / images)))
+        epochs = max(1, min(training.epochs, int(0.8 * 60 * minutes * rate / images)))
         if epochs < training.epochs:
             console.print(f"   {rate:,.0f} images/s: {epochs} of the recipe's {training.epochs} epochs fit in time")
-    return replace(settings, training=replace(training, epochs=epochs))
+    return replace(settings, training=replace(training, epochs=epochs, max_minutes=minutes))
 
 
 def draw_views(settings: Config, path: Path, rows: int = 8, columns: int = 5, cell: int = 96) -> None:

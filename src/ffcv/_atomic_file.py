@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from ffcv.errors import WriteError
+
+LOCK_TIMEOUT_S = 1.0
 
 
 @contextmanager
@@ -49,6 +52,8 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
+    # A worker that has not noticed yet that its parent was killed may hold the lock for a moment.
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -59,6 +64,9 @@ def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
                 return os.fdopen(descriptor, "r+b", buffering=1 << 20)
         except BlockingIOError as error:
             os.close(descriptor)
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
             raise WriteError(
                 f"{path}: another process is writing this file; wait for it or choose another name"
             ) from error

@@ -10,12 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ffcv import _core
 from ffcv.errors import WriteError, one_line
+from ffcv.fields import RGBImageField
 from ffcv.fields.base import Field
 
 Work = Sequence[tuple[int, int]]
@@ -33,6 +35,15 @@ class Job:
     dataset: Any
     fields: Mapping[str, Field]
     metadata_type: np.dtype
+    skip_errors: bool = False
+
+
+class Skipped(NamedTuple):
+    """A sample that was left out."""
+
+    sample: int
+    """Its index in the dataset."""
+    error: str
 
 
 @dataclass(frozen=True)
@@ -40,13 +51,17 @@ class EncodedChunk:
     """Consecutive samples, encoded.
 
     Attributes:
-        metadata: Structured array [n], its pointers PROVISIONAL + offset in `payload`.
+        metadata: Structured array [n] without the samples left out, its pointers PROVISIONAL + offset in `payload`.
         payload: All samples' allocations, one after the other.
         starts: int64 [n + 1]: sample i has the payload bytes starts[i] to starts[i + 1].
         owners: int64 [a]: which sample of the chunk each allocation belongs to, rising.
         offsets: int64 [a]: where in `payload` it begins, rising.
         sizes: int64 [a]: its size in bytes.
+        checksums: uint32 [a]: the CRC32C of its bytes.
+        restarts: For each allocation (its position in `offsets`) that is a JPEG with restart markers between its rows
+            of MCUs, where these rows begin (uint32 [rows]).
         pointing: Names of the fields that allocated, and so may hold pointers.
+        skipped: The samples left out.
     """
 
     metadata: NDArray[Any]
@@ -55,7 +70,10 @@ class EncodedChunk:
     owners: NDArray[np.int64]
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    checksums: NDArray[np.uint32]
+    restarts: Mapping[int, NDArray[np.uint32]]
     pointing: frozenset[str]
+    skipped: tuple[Skipped, ...] = ()
 
     def relocate(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Gives the pointers their place in the file.
@@ -109,6 +127,12 @@ class _Payload:
         self.end += part.size
         return pointer, part[:size]
 
+    def truncate(self, allocations: int, end: int) -> None:
+        """Forgets what was allocated after there were `allocations`, which ended at `end`."""
+        for column in (self.parts, self.owners, self.offsets, self.sizes):
+            del column[allocations:]
+        self.end = end
+
 
 def encode_chunk(job: Job, work: Work, stop: threading.Event | None = None) -> EncodedChunk:
     """Encodes samples.
@@ -125,30 +149,54 @@ def encode_chunk(job: Job, work: Work, stop: threading.Event | None = None) -> E
     metadata = np.zeros(len(work), dtype=job.metadata_type)
     starts = [0]
     pointing: set[str] = set()
-    for row, (position, index) in enumerate(work):
+    images: set[int] = set()
+    skipped: list[Skipped] = []
+    for position, index in work:
         if stop is not None and stop.is_set():
             raise WriteError(f"{job.path}: stopped", position)
-        payload.owner = row
+        row = payload.owner = len(starts) - 1
+        allocated, end = len(payload.parts), payload.end
         try:
-            sample = job.dataset[index]
-            if not isinstance(sample, tuple | list) or len(sample) != len(job.fields):
-                got = f"{len(sample)} values" if isinstance(sample, tuple | list) else f"a {type(sample).__name__}"
-                raise TypeError(f"the dataset must give one value per field, {list(job.fields)}, as a tuple; got {got}")
-            for (name, field), value in zip(job.fields.items(), sample, strict=True):
-                allocated = len(payload.parts)
-                field.encode(metadata[name][row : row + 1], value, payload.malloc)
-                if len(payload.parts) > allocated:
-                    pointing.add(name)
+            _encode_sample(job, index, metadata[row : row + 1], payload, pointing, images)
         except Exception as error:
+            if job.skip_errors and not isinstance(error, MemoryError):
+                skipped.append(Skipped(index, one_line(error)))
+                payload.truncate(allocated, end)
+                metadata[row] = np.zeros((), dtype=job.metadata_type)
+                continue
             message = f"{job.path}: sample {position} (index {index} of the dataset): {one_line(error)}"
             raise WriteError(message, position) from error
         starts.append(payload.end)
+    contents = [part[:size] for part, size in zip(payload.parts, payload.sizes, strict=True)]
     return EncodedChunk(
-        metadata=metadata,
-        payload=b"".join(payload.parts),
+        metadata=metadata[: len(starts) - 1],
+        payload=b"".join(part.data for part in payload.parts),
         starts=np.array(starts, dtype=np.int64),
         owners=np.array(payload.owners, dtype=np.int64),
         offsets=np.array(payload.offsets, dtype=np.int64),
         sizes=np.array(payload.sizes, dtype=np.int64),
+        checksums=np.array([_core.crc32c(content) for content in contents], dtype=np.uint32),
+        restarts={i: index for i in sorted(images) if len(index := _core.restart_index(contents[i]))},
         pointing=frozenset(pointing),
+        skipped=tuple(skipped),
     )
+
+
+def _encode_sample(
+    job: Job, index: int, row: NDArray[Any], payload: _Payload, pointing: set[str], images: set[int]
+) -> None:
+    """Encodes one sample; notes which fields allocated, and which allocations are images."""
+    sample = job.dataset[index]
+    if not isinstance(sample, tuple | list) or len(sample) != len(job.fields):
+        got = f"{len(sample)} values" if isinstance(sample, tuple | list) else f"a {type(sample).__name__}"
+        raise TypeError(f"the dataset must give one value per field, {list(job.fields)}, as a tuple; got {got}")
+    allocated = {}
+    for (name, field), value in zip(job.fields.items(), sample, strict=True):
+        before = len(payload.parts)
+        field.encode(row[name], value, payload.malloc)
+        allocated[name] = range(before, len(payload.parts))
+    for name, parts in allocated.items():
+        if parts:
+            pointing.add(name)
+        if isinstance(job.fields[name], RGBImageField):
+            images.update(parts)

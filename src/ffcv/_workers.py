@@ -15,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_connections
@@ -27,6 +27,8 @@ from ffcv.errors import WriteError
 
 Backend = Literal["process", "thread"]
 
+Chunks = Generator[EncodedChunk, None, None]
+
 AHEAD = 2
 """How many chunks beyond the number of workers may wait for their turn to be written."""
 
@@ -37,8 +39,18 @@ class WorkerTraceback(Exception):
     """The traceback of an exception in a worker process, as text: the cause of its copy in the parent."""
 
 
-def encode_all(job: Job, chunks: Iterable[Work], workers: int, backend: Backend) -> Iterator[EncodedChunk]:
+def encode_all(
+    job: Job, chunks: Iterable[Work], workers: int, backend: Backend, not_for_workers: Sequence[int] = ()
+) -> Chunks:
     """Encodes the chunks in parallel and yields them in order; at most `workers + AHEAD` are held at a time.
+
+    Args:
+        job: What every worker needs to know.
+        chunks: Which samples, a chunk each.
+        workers: How many chunks are encoded at a time.
+        backend: Threads or processes.
+        not_for_workers: Descriptors that worker processes close at once: one that outlives its parent by a moment
+            would keep the lock on the parent's file.
 
     Raises:
         WriteError: As soon as any worker has failed or died, whichever chunk it was at.
@@ -47,10 +59,10 @@ def encode_all(job: Job, chunks: Iterable[Work], workers: int, backend: Backend)
         return (encode_chunk(job, work) for work in chunks)
     if backend == "thread":
         return _encode_in_threads(job, iter(chunks), workers)
-    return _encode_in_processes(job, iter(chunks), workers)
+    return _encode_in_processes(job, iter(chunks), workers, not_for_workers)
 
 
-def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int) -> Iterator[EncodedChunk]:
+def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int) -> Chunks:
     stop = threading.Event()
     pending: deque[Future[EncodedChunk]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ffcv-write") as pool:
@@ -77,11 +89,13 @@ def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int) -> Iterat
 class _Worker:
     """A process that encodes chunks, one at a time."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, not_for_it: Sequence[int]) -> None:
         # Forking lets scripts without a main guard and datasets that cannot be pickled work, as in the original.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+        forks = sys.platform == "linux"
+        context = multiprocessing.get_context("fork" if forks else None)
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, job), name="ffcv-write")
+        inherited = tuple(not_for_it) if forks else ()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, job, inherited), name="ffcv-write")
         with warnings.catch_warnings():
             # Python 3.12 warns of forking beside threads; `_serve` uses nothing that theirs could have locked.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -121,7 +135,7 @@ class _Worker:
         self.connection.close()
 
 
-def _encode_in_processes(job: Job, chunks: Iterator[Work], workers: int) -> Iterator[EncodedChunk]:
+def _encode_in_processes(job: Job, chunks: Iterator[Work], workers: int, not_for_workers: Sequence[int]) -> Chunks:
     pool: list[_Worker] = []
     finished: dict[int, EncodedChunk] = {}
     numbered = enumerate(chunks)
@@ -129,7 +143,7 @@ def _encode_in_processes(job: Job, chunks: Iterator[Work], workers: int) -> Iter
     complete = False
     try:
         for _ in range(workers):
-            pool.append(_Worker(job))
+            pool.append(_Worker(job, not_for_workers))
         idle, busy = list(pool), dict[Connection, _Worker]()
         while True:
             while idle and next_in < next_out + workers + AHEAD:
@@ -155,8 +169,10 @@ def _encode_in_processes(job: Job, chunks: Iterator[Work], workers: int) -> Iter
             worker.stop(graceful=complete)
 
 
-def _serve(connection: Connection, job: Job) -> None:
+def _serve(connection: Connection, job: Job, inherited: Sequence[int]) -> None:
     """The worker process: encodes what it is sent until it is sent None."""
+    for descriptor in inherited:
+        os.close(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     if "torch" in sys.modules:

@@ -15,6 +15,9 @@ from ffcv import _core
 
 _SEED_MASK = (1 << 64) - 1
 
+RNG_VERSION = 1
+"""Changes when the same seed starts to give other samples or other augmentations; checkpoints of the loader name it."""
+
 
 def stream_id(*parts: object) -> int:
     """A stable 32-bit name for a stream of random numbers, from what distinguishes it."""
@@ -48,7 +51,19 @@ class Stream:
         return _core.uniforms(self.seed & _SEED_MASK, self.stream, epoch, samples, count)
 
 
-def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """An order of 0..size-1 that depends on (seed, epoch) alone, int64 [size]."""
-    draws = Stream(seed, stream_id("order")).uniforms(np.arange(size, dtype=np.int64), epoch, 1)
-    return np.argsort(draws[:, 0], kind="stable")
+def permute(seed: int, stream: int, epoch: int, size: int, positions: np.ndarray) -> np.ndarray:
+    """Looks `positions` up in a random order of 0..size-1 that depends on (seed, stream, epoch) alone.
+
+    The order is never made: a Feistel network computes each place by itself, so `size` may be anything.
+
+    Args:
+        seed: 64-bit key.
+        stream: 32-bit name of the order under that key, see `stream_id`.
+        epoch: Which epoch, from 0.
+        size: Length of the order.
+        positions: int64 [B], within 0..size-1.
+
+    Returns:
+        int64 [B].
+    """
+    return _core.permute(seed & _SEED_MASK, stream, epoch, size, np.ascontiguousarray(positions, np.int64))

@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from ffcv import _core
+from ffcv._checksums import Checksums
 from ffcv.errors import FormatError, message_of
 from ffcv.fields import FIELD_TYPES
-from ffcv.fields.base import Field
+from ffcv.fields.base import Field, MetadataError, first_index
 from ffcv.format import (
     ALLOCATION,
     FIELD_DESCRIPTOR,
@@ -23,10 +25,15 @@ from ffcv.format import (
     MIN_PAGE_SIZE,
     VERSION,
     FieldType,
-    align_up,
+    Section,
     check_field_name,
     metadata_dtype,
 )
+
+_BLOCK = 1 << 16
+"""Rows that are checked at a time."""
+
+_FOREIGN = -2  # `_core.AllocationTable.find`
 
 _RESTORE = "restore it from a copy or write it again with 'ffcv write'"
 
@@ -37,6 +44,8 @@ class Reader:
     Args:
         path: The file.
         custom_fields: For each field of a custom type, the `Field` subclass that wrote it.
+        verify_checksums: Compare the tables now, and samples when they are read, with the checksums in the file (if it
+            has any; the original's have none).
 
     Attributes:
         path: As given, as text.
@@ -48,13 +57,21 @@ class Reader:
         data: uint8: the whole file, mapped and read-only.
         alloc_table: `format.ALLOCATION` [A], in the file's order, mapped and read-only.
         sections: Our additions, by reserved sample id: (file pointer, size).
+        core_table: `alloc_table` for the core: searched without copies.
+        checksums: What samples are verified against; None where there is nothing to verify.
 
     Raises:
         FormatError: The file is truncated, damaged, of another version, or not a `.beton` file.
         FileNotFoundError: There is no such file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], custom_fields: Mapping[str, type[Field]] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        custom_fields: Mapping[str, type[Field]] | None = None,
+        *,
+        verify_checksums: bool = True,
+    ) -> None:
         self.path = os.fspath(path)
         self.data = _map(self.path)
         self.header = self._read_header()
@@ -64,9 +81,9 @@ class Reader:
         self.fields = self._read_fields(custom_fields or {})
         self.metadata = self._read_metadata()
         self.alloc_table = self._read_allocations()
-        self._pointers, self._sizes = _lookup_table(self.alloc_table)
         self.sections = self._read_sections()
         self._check_metadata()
+        self.checksums = self._read_checksums() if verify_checksums else None
 
     @property
     def field_names(self) -> list[str]:
@@ -86,43 +103,76 @@ class Reader:
     def metadata_type(self) -> np.dtype:
         return self.metadata.dtype
 
+    def extents(self, pointers: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint32] | None]:
+        """The sizes in bytes (uint64 [B]) of the allocations that begin at `pointers` (uint64 [B]), and their CRC32C
+        (uint32 [B]), or None where the file has no checksums or they are not to be verified.
+
+        Raises:
+            FormatError: No allocation begins at one of them.
+        """
+        rows = self._rows(pointers, None)
+        try:
+            return self.core_table.sizes(rows), None if self.checksums is None else self.checksums.of(rows)
+        except IndexError:
+            self._fail(f"a pointer leads into the section of checksums; the file is damaged: {_RESTORE}")
+
     def sizes(self, pointers: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """The sizes in bytes (uint64 [B]) of the allocations that begin at `pointers` (uint64 [B]).
 
         Raises:
             FormatError: No allocation begins at one of them.
         """
-        pointers = np.asarray(pointers, dtype=np.uint64)  # searchsorted would compare mixed signs as floats
-        if np.array_equal(pointers, self._pointers):  # a whole column, of the only field with bytes
-            return self._sizes
-        last = np.searchsorted(self._pointers, pointers, side="right")
-        found = last > 0
-        found[found] = self._pointers[last[found] - 1] == pointers[found]
-        if not found.all():
-            i = int(np.argmin(found))
-            self._fail(
-                f"no allocation begins at byte {pointers[i]}, where entry {i} points; the file is damaged: {_RESTORE}"
-            )
-        return self._sizes[last - 1]
+        return self.core_table.sizes(self._rows(pointers, None))
 
     def read(self, pointer: int) -> NDArray[np.uint8]:
-        """The bytes of the allocation that begins at `pointer`: a read-only view of the mapped file."""
-        size = self.sizes(np.array([pointer], dtype=np.uint64))[0]
-        return self.data[pointer : pointer + int(size)]
+        """The bytes of the allocation that begins at `pointer`: a read-only view of the mapped file.
+
+        Raises:
+            FormatError: There is none, or its bytes are not those that were written.
+        """
+        sizes, checksums = self.extents(np.array([pointer], dtype=np.uint64))
+        content = self.data[pointer : pointer + int(sizes[0])]
+        if checksums is not None and _core.crc32c(content) != checksums[0]:
+            self._fail(
+                f"checksum mismatch: the {content.size} bytes at byte {pointer} are not those that were written; "
+                f"list all bad samples with 'ffcv verify {self.path}'"
+            )
+        return content
+
+    def _rows(self, pointers: NDArray[Any], owners: NDArray[np.uint64] | None) -> NDArray[np.int64]:
+        """The rows of `alloc_table` that begin at `pointers`; `owners` are the samples that they must belong to."""
+        pointers = np.require(pointers, np.uint64, "CA")  # a column of a file may lie at any address
+        rows = self.core_table.find(pointers, owners)
+        wrong = rows < 0
+        if wrong.any():
+            i = first_index(wrong)
+            entry = i if owners is None else int(owners[i])
+            if rows[i] == _FOREIGN:
+                raise MetadataError(i, f"points to byte {pointers[i]}, which belongs to another sample")
+            self._fail(
+                f"no allocation begins at byte {pointers[i]}, where entry {entry} points; the file is damaged: "
+                f"{_RESTORE}"
+            )
+        return rows
 
     def read_section(self, section_id: int) -> bytes | None:
         """A section's content; None where the file has no such section."""
+        content = self.section(section_id)
+        return None if content is None else content.tobytes()
+
+    def section(self, section_id: int) -> NDArray[np.uint8] | None:
+        """A section's content, mapped and read-only; None where the file has no such section."""
         if section_id not in self.sections:
             return None
         pointer, size = self.sections[section_id]
-        return self.data[pointer : pointer + size].tobytes()
+        return self.data[pointer : pointer + size]
 
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the dataset: a hash of all its tables and its size, but not of the pages."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(self.data[: self._metadata_end])
-        digest.update(self.data[int(self.header["alloc_table_ptr"]) :])
+        digest.update(self.data[: self._metadata_end].data)
+        digest.update(self.data[int(self.header["alloc_table_ptr"]) :].data)
         digest.update(self.data.size.to_bytes(8, "little"))
         return digest.hexdigest()
 
@@ -221,55 +271,71 @@ class Reader:
     def _read_allocations(self) -> NDArray[Any]:
         """The allocation table, every row checked; `sizes` and all that reads bytes rely on this."""
         end = int(self.header["alloc_table_ptr"])
-        table = self.data[end:].view(ALLOCATION)
-        pointer, size, owner = table["ptr"], table["size"], table["sample_id"]
-        limit = np.uint64(end)
-        first = np.uint64(align_up(self._metadata_end, self.page_size))
-        empty = size == 0  # the original gives these pointers of no meaning
-        self._refuse(
-            ~empty & ((pointer < first) | (pointer > limit) | (size > limit - pointer)) | empty & (pointer > limit),
-            f"lies outside the pages (bytes {first} to {end})",
-        )
-        if end % self.page_size and not empty.all():
-            self._fail(f"truncated or damaged: its pages end at byte {end}, in the middle of a page; {_RESTORE}")
-        is_section = owner >= np.uint64(FIRST_SECTION_ID)
-        self._refuse(
-            ~is_section & (owner >= self.num_samples),
-            f"is of a sample beyond the {self.num_samples} declared",
-        )
-        page_bits = np.uint64(self.page_size.bit_length() - 1)
-        crosses = (pointer >> page_bits) != ((pointer + size - np.uint64(1)) >> page_bits)
-        self._refuse(~is_section & ~empty & crosses, "crosses from one page into the next")
-        starts, sizes = pointer[~empty], size[~empty]
-        if np.any(starts[1:] < starts[:-1]):
-            order = np.argsort(starts, kind="stable")
-            starts, sizes = starts[order], sizes[order]
-        overlap = starts[1:] < starts[:-1] + sizes[:-1]
-        if overlap.any():
-            at = starts[int(np.argmax(overlap)) + 1]
-            self._fail(f"two allocations overlap at byte {at}; the file is damaged: {_RESTORE}")
-        return table
-
-    def _refuse(self, wrong: NDArray[np.bool_], problem: str) -> None:
-        if wrong.any():
-            self._fail(f"allocation {int(np.argmax(wrong))} {problem}; the file is damaged: {_RESTORE}")
+        # Not the first whole page: the writer may have begun with smaller ones.
+        first = self._metadata_end
+        self.core_table = _core.AllocationTable(self.data[end:])
+        problem = self.core_table.check(first, end, self.page_size, self.num_samples, FIRST_SECTION_ID)
+        if problem is not None:
+            self._fail(f"{problem}: {_RESTORE}")
+        return self.data[end:].view(ALLOCATION)
 
     def _read_sections(self) -> dict[int, tuple[int, int]]:
-        rows = self.alloc_table[self.alloc_table["sample_id"] >= np.uint64(FIRST_SECTION_ID)]
+        rows: list[np.void] = []
+        for start in range(0, len(self.alloc_table), _BLOCK):
+            block = self.alloc_table[start : start + _BLOCK]
+            rows.extend(block[block["sample_id"] >= np.uint64(FIRST_SECTION_ID)])
         sections = {int(row["sample_id"]): (int(row["ptr"]), int(row["size"])) for row in rows}
         if len(sections) != len(rows):
             self._fail(f"a section appears twice; the file is damaged: {_RESTORE}")
         return sections
 
+    def _read_checksums(self) -> Checksums | None:
+        """The checksums, after those of the tables themselves have been verified."""
+        content = self.section(Section.CHECKSUMS)
+        if content is None:
+            return None
+        try:
+            checksums = Checksums.from_bytes(content)
+            if checksums is not None:
+                if self.alloc_table[-1]["sample_id"] != Section.CHECKSUMS:
+                    raise ValueError("the section of checksums is not the last allocation")
+                table = self.data[int(self.header["alloc_table_ptr"]) :]
+                checksums.check_tables(self.data[: self._metadata_end], table)
+        except ValueError as error:
+            self._fail(f"{message_of(error)}; the file is damaged: {_RESTORE}")
+        return checksums
+
     def _check_metadata(self) -> None:
+        """Every field's column, in blocks: memory stays bounded, however many samples there are."""
         for name, field in self.fields.items():
-            try:
-                field.check_metadata(self.metadata[name], self.sizes)
-            except FormatError as error:
-                prefix = f"{self.path}: "
-                self._fail(f"field {name!r}: {str(error).removeprefix(prefix)}")
-            except ValueError as error:
-                self._fail(f"field {name!r}: {message_of(error)}; the file is damaged: {_RESTORE}")
+            column = self.metadata[name]
+            for start in range(0, max(1, self.num_samples), _BLOCK):
+                try:
+                    field.check_metadata(column[start : start + _BLOCK], _OwnSizes(self, start))
+                except MetadataError as error:
+                    self._fail(
+                        f"field {name!r}: sample {start + error.row}: {error.problem}; the file is damaged: {_RESTORE}"
+                    )
+                except FormatError as error:
+                    self._fail(f"field {name!r}: {str(error).removeprefix(f'{self.path}: ')}")
+                except ValueError as error:
+                    self._fail(f"field {name!r}: {message_of(error)}; the file is damaged: {_RESTORE}")
+
+
+class _OwnSizes:
+    """What fields check their pointers with: the sizes of allocations that belong to the samples that point there."""
+
+    def __init__(self, reader: Reader, start: int) -> None:
+        self._reader = reader
+        self._start = start
+
+    def __call__(self, pointers: NDArray[Any], rows: NDArray[Any] | None = None) -> NDArray[np.uint64]:
+        owners = self._start + (np.arange(len(pointers)) if rows is None else rows)
+        try:
+            found = self._reader._rows(pointers, owners.astype(np.uint64))
+        except MetadataError as error:
+            raise MetadataError(error.row if rows is None else int(rows[error.row]), error.problem) from None
+        return self._reader.core_table.sizes(found)
 
 
 def _map(path: str) -> NDArray[np.uint8]:
@@ -284,13 +350,3 @@ def _map(path: str) -> NDArray[np.uint8]:
         if os.fstat(file.fileno()).st_size == 0:  # which cannot be mapped
             return np.empty(0, dtype=np.uint8)
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
-
-
-def _lookup_table(table: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Pointers and sizes by rising pointer; where an empty and a full one coincide, the full one is last."""
-    pointer, size = table["ptr"], table["size"]
-    if np.any(pointer[1:] <= pointer[:-1]):
-        order = np.lexsort((size, pointer))
-        return pointer[order], size[order]
-    # searchsorted would copy an unaligned, strided column at each call.
-    return np.ascontiguousarray(pointer), np.ascontiguousarray(size)

@@ -12,27 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffcv.cli.main import main
+from command_line import assert_one_line_error, run
 from ffcv.format import Section
 from ffcv.reader import Reader
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of `ffcv ARGUMENTS`."""
-    with pytest.raises(SystemExit) as info:
-        main([str(argument) for argument in arguments])
-    output = capsys.readouterr()
-    return int(info.value.code or 0), output.out, output.err
-
-
-def assert_one_line_error(status: int, stderr: str, *parts: str | Path) -> None:
-    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert status == 1
-    assert len(lines) == 1
-    assert stderr.rstrip().splitlines()[-1] == lines[0]
-    assert "Traceback" not in stderr
-    for part in parts:
-        assert str(part) in lines[0]
 
 
 @pytest.fixture
@@ -66,6 +48,8 @@ def test_write_keeps_jpegs_by_default(photos: Path, out: Path, capsys: pytest.Ca
     for row, name in zip(reader.metadata["image"], ("cat/0.jpg", "cat/1.jpg", "dog/2.jpg"), strict=False):
         assert reader.read(int(row["data_ptr"])).tobytes() == (photos / name).read_bytes()
     manifest = json.loads(reader.read_section(Section.MANIFEST) or b"")
+    package = manifest.pop("package")
+    assert package.startswith("ffcv-ssl ")
     assert manifest == {"classes": ["cat", "dog"], "source": "photos", "encoding": {"write_mode": "raw"}}
 
 

@@ -185,3 +185,10 @@ def test_the_command_prints_one_line_and_fails(tmp_path: Path, capsys: pytest.Ca
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert "nowhere.beton: no such file" in error
+
+
+def test_training_stops_in_time(digits: Path, tmp_path: Path) -> None:
+    fit(configuration(digits, tmp_path, "--training.max_minutes", "1e-6"))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 1
+    fit(configuration(digits, tmp_path, "--resume", "auto"))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3

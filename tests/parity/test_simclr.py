@@ -1,17 +1,12 @@
-"""SimCLR's loss against the paper's equation, written out in float64, and two processes against one."""
+"""SimCLR's loss against the paper's equation, written out in float64."""
 
 from __future__ import annotations
 
 import math
-import os
-import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from ffcv.ssl.methods.simclr import nt_xent
@@ -67,40 +62,3 @@ def test_equal_views_of_far_apart_images_cost_least() -> None:
     best = -math.log(math.exp(1 / temperature) / (math.exp(1 / temperature) + 2 * n - 2))
     assert nt_xent(z, z, temperature).item() == pytest.approx(best)
     assert nt_xent(z, z.roll(1, 0), temperature).item() > best + 1
-
-
-@pytest.mark.parametrize("counts", [(4, 4), (5, 2)], ids=["equal", "uneven"])
-def test_two_processes_equal_one(counts: tuple[int, int], tmp_path: Path) -> None:
-    """Loss and the gradient of a shared weight, averaged over ranks as DistributedDataParallel does."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_rank, (counts, port, str(tmp_path)), nprocs=2)
-    losses, gradients = zip(
-        *(torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)), strict=True
-    )
-    images = embeddings(sum(counts), seed=5)
-    weight = _weight()
-    expected = nt_xent(*(z @ weight for z in images), 0.5)
-    expected.backward()
-    torch.testing.assert_close(sum(losses) / 2, expected.detach(), rtol=1e-12, atol=0)
-    torch.testing.assert_close(sum(gradients) / 2, weight.grad, rtol=1e-10, atol=1e-14)
-
-
-def _weight() -> Tensor:
-    return torch.randn(
-        12, 6, generator=torch.Generator().manual_seed(9), dtype=torch.float64
-    ).requires_grad_()
-
-
-def _rank(rank: int, counts: tuple[int, int], port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    begin = sum(counts[:rank])
-    weight = _weight()
-    views = [z[begin : begin + counts[rank]] @ weight for z in embeddings(sum(counts), seed=5)]
-    loss = nt_xent(*views, 0.5)
-    loss.backward()
-    torch.save((loss.detach(), weight.grad), Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()

@@ -111,7 +111,8 @@ import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from ffcv import Loader
 from ffcv.transforms import CenterCrop
-loader = Loader({str(copy)!r}, 2, os_cache={os_cache}, pipelines={{"image": [CenterCrop((16, 16), 1.0)]}}, batches_ahead=1)
+pipelines = {{"image": [CenterCrop((16, 16), 1.0)]}}
+loader = Loader({str(copy)!r}, 2, os_cache={os_cache}, pipelines=pipelines, batches_ahead=1)
 iterator = iter(loader)
 next(iterator)
 os.truncate({str(copy)!r}, 0)
@@ -244,7 +245,7 @@ def test_a_damaged_value_of_a_column_is_named_and_skipped(tmp_path: Path) -> Non
     content = bytearray(path.read_bytes())
     content[start] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DecodeError, match="sample 5, field 'array': .*checksum"):
+    with pytest.raises(DecodeError, match=r"sample 5, field 'array': .*checksum"):
         list(Loader(path, 4))
     loader = Loader(path, 4, on_error="skip", drop_last=False)
     assert [len(batch[0]) for batch in loader] == [4, 3, 4, 4, 4]

@@ -37,6 +37,8 @@ def summarise(reader: Reader) -> dict[str, Any]:
         "page_size": reader.page_size,
         "num_samples": reader.num_samples,
         "fingerprint": reader.fingerprint,
+        "checksums": reader.checksums is not None,
+        "restart_index": Section.JPEG_RESTART_INDEX in reader.sections,
         "fields": {name: _summarise_field(reader, name, field) for name, field in reader.fields.items()},
         "manifest": _manifest(reader),
     }
@@ -66,6 +68,7 @@ def _summarise_field(reader: Reader, name: str, field: Field) -> dict[str, Any]:
         sizes = reader.sizes(column["data_ptr"])
         summary.update(
             jpeg_share=float(np.mean(column["mode"] == IMAGE_MODES["jpg"])),
+            long_sides=_histogram(np.maximum(column["height"], column["width"])),
             height=_spread(column["height"]),
             width=_spread(column["width"]),
             bytes=_spread(sizes),
@@ -82,6 +85,12 @@ def _spread(values: np.ndarray) -> dict[str, int]:
     return {"min": int(values.min()), "median": int(np.median(values)), "max": int(values.max())}
 
 
+def _histogram(values: np.ndarray) -> dict[str, int]:
+    """How many values lie in each octave; keys such as '256-511'."""
+    octaves, counts = np.unique(np.frexp(values.astype(np.float64))[1], return_counts=True)
+    return {f"{2 ** (o - 1)}-{2**o - 1}": int(n) for o, n in zip(octaves.tolist(), counts, strict=True)}
+
+
 def _print(summary: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(
@@ -95,9 +104,22 @@ def _print(summary: dict[str, Any]) -> None:
         table.add_row(*map(Text, (name, field["type"], _describe(field))))
     console.print(table)
     manifest = summary["manifest"] or {}
+    for name, field in summary["fields"].items():
+        if "long_sides" in field:
+            console.print(_bars(name, field["long_sides"]))
+    extras = ["checksums"] * summary["checksums"] + ["index of JPEG rows"] * summary["restart_index"]
+    console.print(f"has {' and '.join(extras)}" if extras else "has no checksums")
     if classes := manifest.get("classes"):
         shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
         console.print(f"{len(classes):,} classes: {shown}", soft_wrap=True, markup=False)
+
+
+def _bars(name: str, histogram: dict[str, int]) -> Table:
+    table = Table(f"longer side of {name}", "images", "", box=None)
+    most = max(histogram.values())
+    for octave, count in histogram.items():
+        table.add_row(octave, f"{count:,}", "\u2588" * max(1, round(30 * count / most)))
+    return table
 
 
 def _describe(field: dict[str, Any]) -> str:

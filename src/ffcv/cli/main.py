@@ -27,7 +27,14 @@ def _root() -> None:
 
 @app.command("write")
 def _write(
-    folder: Annotated[Path, typer.Argument(help="Folder of images with one sub-folder a class.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with one sub-folder of images a class, shards/{000..099}.tar (WebDataset), .parquet, .csv of "
+            "paths and labels, .beton, or hf:NAME[:SPLIT].",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="The .beton file to write.", show_default=False)],
     max_resolution: Annotated[
         int | None, typer.Option(min=1, help="Shrink images whose longer side has more pixels than this.")
@@ -46,15 +53,56 @@ def _write(
         float | None, typer.Option(min=0, max=1, help="For proportion: the share to compress.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Images encoded at a time; -1 for one per core.")] = -1,
+    shuffle: Annotated[int | None, typer.Option(help="Shuffle the samples, with this seed.")] = None,
+    on_error: Annotated[
+        str, typer.Option(help="raise: stop at the first bad image; skip: leave bad ones out and list them.")
+    ] = "raise",
+    exif_orientation: Annotated[bool, typer.Option(help="Turn images as their EXIF orientation says.")] = False,
+    restart_markers: Annotated[
+        bool, typer.Option(help="Transcode JPEGs, losslessly, so that every row of blocks can be decoded alone.")
+    ] = False,
+    shards: Annotated[int, typer.Option(min=1, help="Write so many files, OUT-00000-of-... .")] = 1,
+    select: Annotated[str | None, typer.Option(help="Only these samples: START:STOP[:STEP], before shuffling.")] = None,
+    where: Annotated[str | None, typer.Option(help="Of a .beton: only samples with FIELD=VALUE[,VALUE...].")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Of a table: the column of images.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Of a table: the column of labels.")] = None,
 ) -> None:
-    """Convert a folder of images.
+    """Convert a dataset of images.
 
     Without options no quality is lost: JPEG files are checked and stored as they are, other images as pixels.
     With --max-resolution, only images that are too large or not JPEG yet are compressed (quality 90).
     """
-    from ffcv.cli.write import write
+    from ffcv.cli.write import WriteOptions, write
 
-    write(folder, out, max_resolution, quality, write_mode, smart_threshold, compress_probability, workers)
+    options = WriteOptions(
+        max_resolution=max_resolution,
+        quality=quality,
+        write_mode=write_mode,
+        smart_threshold=smart_threshold,
+        compress_probability=compress_probability,
+        workers=workers,
+        shuffle=shuffle,
+        on_error=on_error,
+        exif_orientation=exif_orientation,
+        restart_markers=restart_markers,
+        shards=shards,
+        select=select,
+        where=where,
+        image_column=image_column,
+        label_column=label_column,
+    )
+    write(source, out, options)
+
+
+@app.command("merge")
+def _merge(
+    out: Annotated[Path, typer.Argument(help="The .beton file to write.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="The .beton files to merge, in this order.", show_default=False)],
+) -> None:
+    """Write the samples of several .beton files with the same fields into one, as they are stored."""
+    from ffcv.cli.write import merge
+
+    merge(files, out)
 
 
 @app.command("info")
@@ -66,6 +114,34 @@ def _info(
     from ffcv.cli.info import info
 
     info(file, as_json)
+
+
+@app.command("verify")
+def _verify(
+    file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every sample, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check a .beton file: structure, checksums and, with --decode, every sample.
+
+    Exit status 0: all good. 1: it does not open, or has bad samples, which are listed.
+    """
+    from ffcv.cli.verify import verify
+
+    if not verify(file, decode, as_json):
+        raise typer.Exit(1)
+
+
+@app.command("extract")
+def _extract(
+    file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
+    select: Annotated[str | None, typer.Option(help="Only these samples: START:STOP[:STEP].")] = None,
+) -> None:
+    """Write a .beton file's samples as ordinary files, with a table of them (samples.csv)."""
+    from ffcv.cli.extract import extract
+
+    extract(file, folder, select)
 
 
 @app.command(

@@ -11,9 +11,7 @@ from ffcv.errors import FfcvError
 
 
 def train(ctx: typer.Context) -> None:
-    """Train an encoder without labels: --recipe NAME --data.train X.beton --logging.folder RUN (--help lists
-    all).
-    """
+    """Train an encoder; `ctx.args` is the command line, such as --recipe NAME --data.train X.beton."""
     # Imported late: the other commands work without the [train] extra, and start faster.
     try:
         from ffcv.ssl import config, evaluate
@@ -24,9 +22,12 @@ def train(ctx: typer.Context) -> None:
     settings = config.parse(ctx.args)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     run = fit(settings)
+    if not run.is_main:
+        return
     console = Console(highlight=False, soft_wrap=True)
     console.print(
-        f"trained for {run.train_s / 60:.1f} minutes at {run.images_per_s:,.0f} images/s; wrote {run.checkpoint}"
+        f"trained {run.epochs} epochs in {run.train_s / 60:.1f} minutes at {run.images_per_s:,.0f} images/s; "
+        f"wrote {run.checkpoint}"
     )
     if settings.data.label is None or len(evaluate.parts(settings)[1]) == 0:
         console.print("no labels or no held-out images: nothing to evaluate")

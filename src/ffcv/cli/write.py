@@ -1,99 +1,181 @@
-"""`ffcv write`: an image folder becomes a `.beton` file."""
+"""`ffcv write` and `ffcv merge`: a source becomes one or several `.beton` files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
-from ffcv.data.folder import ImageFolder, class_manifest
-from ffcv.fields import IntField, RGBImageField
+from ffcv.cli.progress import progress_bar
+from ffcv.data import BetonSource, ImageReader, Source, open_source
+from ffcv.errors import SourceError
+from ffcv.fields import RGBImageField
 from ffcv.fields.rgb_image import WriteMode
 from ffcv.writer import DatasetWriter
 
-
-class RateColumn(ProgressColumn):
-    """Images a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("-- images/s" if speed is None else f"{speed:,.0f} images/s")
+_LISTED = 20
+"""Skipped samples that are printed one by one."""
 
 
-def write(
-    folder: Path,
-    out: Path,
-    max_resolution: int | None,
-    quality: int | None,
-    write_mode: str | None,
-    smart_threshold: int | None,
-    compress_probability: float | None,
-    workers: int,
-) -> None:
-    """Converts `folder` to `out`; see `ffcv write --help` for the arguments."""
-    if write_mode is not None and write_mode not in get_args(WriteMode):
-        raise typer.BadParameter(
-            f"{write_mode!r} is not one of {', '.join(get_args(WriteMode))}", param_hint="--write-mode"
+@dataclass(frozen=True)
+class WriteOptions:
+    """The options of `ffcv write`; see its `--help`."""
+
+    max_resolution: int | None = None
+    quality: int | None = None
+    write_mode: str | None = None
+    smart_threshold: int | None = None
+    compress_probability: float | None = None
+    workers: int = -1
+    shuffle: int | None = None
+    on_error: str = "raise"
+    exif_orientation: bool = False
+    restart_markers: bool = False
+    shards: int = 1
+    select: str | None = None
+    where: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+
+    def check(self) -> None:
+        """Raises `typer.BadParameter` for options that contradict each other."""
+        mode = self.write_mode
+        if mode is not None and mode not in get_args(WriteMode):
+            raise typer.BadParameter(
+                f"{mode!r} is not one of {', '.join(get_args(WriteMode))}", param_hint="--write-mode"
+            )
+        if self.smart_threshold is not None and mode != "smart":
+            raise typer.BadParameter("goes with --write-mode smart", param_hint="--smart-threshold")
+        if self.smart_threshold is None and mode == "smart":
+            raise typer.BadParameter("needs --smart-threshold BYTES", param_hint="--write-mode smart")
+        if self.compress_probability is not None and mode != "proportion":
+            raise typer.BadParameter("goes with --write-mode proportion", param_hint="--compress-probability")
+        if self.on_error not in ("raise", "skip"):
+            raise typer.BadParameter(f"{self.on_error!r} is not one of raise, skip", param_hint="--on-error")
+        if self.restart_markers and self.encodes_again:
+            raise typer.BadParameter(
+                "goes with JPEGs that are stored as they are, so not with --quality or --write-mode",
+                param_hint="--restart-markers",
+            )
+
+    @property
+    def encodes_again(self) -> bool:
+        return self.write_mode is not None or self.quality is not None
+
+    def images(self) -> ImageReader:
+        return ImageReader(not self.encodes_again, self.exif_orientation, self.restart_markers)
+
+    def encoding(self) -> dict[str, Any]:
+        """The image field's arguments; lossless without options."""
+        mode = self.write_mode
+        if mode is None:
+            mode = "raw" if self.max_resolution is None and self.quality is None else "jpg"
+        given = {
+            "max_resolution": self.max_resolution,
+            "jpeg_quality": self.quality,
+            "smart_threshold": self.smart_threshold,
+            "compress_probability": self.compress_probability,
+        }
+        return {"write_mode": mode, **{name: value for name, value in given.items() if value is not None}}
+
+
+def write(source: str, out: Path, options: WriteOptions) -> None:
+    """Converts `source` to `out`."""
+    options.check()
+    dataset = open_source(source, options.images(), options.image_column, options.label_column)
+    write_source(dataset, out, options)
+
+
+def merge(files: Sequence[Path], out: Path) -> None:
+    """Writes the samples of several files into one, as they are stored."""
+    if any(out.resolve() == file.resolve() for file in files):
+        raise typer.BadParameter(f"{out} is one of the files to merge; choose another name", param_hint="OUT")
+    write_source(BetonSource(files), out, WriteOptions())
+
+
+def write_source(dataset: Source, out: Path, options: WriteOptions) -> None:
+    """Writes a source to `out`, or to as many shards as asked for."""
+    chosen = _choose(dataset, options)
+    parts = np.array_split(chosen, options.shards)
+    if not len(parts[-1]):
+        raise SourceError(f"{len(chosen):,} samples are not enough for {options.shards} shards")
+    skipped = 0
+    for number, indices in enumerate(parts):
+        path = out
+        if options.shards > 1:
+            path = out.with_name(f"{out.stem}-{number:05d}-of-{options.shards:05d}{out.suffix}")
+        skipped += _write_file(dataset, path, indices, options)
+    if skipped:
+        Console(stderr=True).print(
+            f"{skipped:,} of {len(chosen):,} samples were left out; each is listed above or in the file's manifest",
+            highlight=False,
         )
-    if smart_threshold is not None and write_mode != "smart":
-        raise typer.BadParameter("goes with --write-mode smart", param_hint="--smart-threshold")
-    if smart_threshold is None and write_mode == "smart":
-        raise typer.BadParameter("needs --smart-threshold BYTES", param_hint="--write-mode smart")
-    if compress_probability is not None and write_mode != "proportion":
-        raise typer.BadParameter("goes with --write-mode proportion", param_hint="--compress-probability")
-    encoding = _encoding(max_resolution, quality, write_mode)
-    if smart_threshold is not None:
-        encoding["smart_threshold"] = smart_threshold
-    if compress_probability is not None:
-        encoding["compress_probability"] = compress_probability
 
-    dataset = ImageFolder(folder, passthrough=write_mode is None and quality is None)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(f"Writing {out.name}", total=len(dataset))
+
+def _choose(dataset: Source, options: WriteOptions) -> np.ndarray:
+    """The indices of the samples to write, in order."""
+    chosen = np.arange(len(dataset))
+    if options.select is not None:
+        try:
+            chosen = chosen[slice(*(int(part) if part else None for part in options.select.split(":")))]
+        except (TypeError, ValueError):
+            raise typer.BadParameter(
+                f"{options.select!r} is not START:STOP or START:STOP:STEP", param_hint="--select"
+            ) from None
+    if options.where is not None:
+        name, equals, values = options.where.partition("=")
+        if not equals or not isinstance(dataset, BetonSource):
+            raise typer.BadParameter("is FIELD=VALUE[,VALUE...], for .beton files", param_hint="--where")
+        try:
+            wanted = [float(value) if "." in value else int(value) for value in values.split(",")]
+        except ValueError:
+            raise typer.BadParameter(f"{values!r} are not numbers", param_hint="--where") from None
+        chosen = chosen[np.isin(dataset.column(name)[chosen], wanted)]
+    if options.shuffle is not None:
+        chosen = np.random.default_rng(options.shuffle).permutation(chosen)
+    if not len(chosen):
+        raise SourceError(f"{dataset.name}: no sample is selected")
+    return chosen
+
+
+def _write_file(dataset: Source, path: Path, indices: np.ndarray, options: WriteOptions) -> int:
+    """Writes one file; returns how many samples were skipped."""
+    encoding = options.encoding()
+    on_error: Literal["raise", "skip"] = "skip" if options.on_error == "skip" else "raise"
+    with progress_bar("samples") as progress:
+        task = progress.add_task(f"Writing {path.name}", total=len(indices))
         writer = DatasetWriter(
-            str(out),
-            {"image": RGBImageField(**encoding), "label": IntField()},
-            num_workers=workers,
+            str(path),
+            dataset.fields(RGBImageField(**encoding)),
+            num_workers=options.workers,
             backend="thread",  # reading and (de)compressing release the interpreter's lock
-            manifest={**class_manifest(dataset), "encoding": encoding},
+            manifest={**dataset.manifest(), "encoding": encoding, "package": _package()},
             on_progress=lambda done, _: progress.update(task, completed=done),
+            on_error=on_error,
         )
-        writer.from_indexed_dataset(dataset, chunksize=16)
+        writer.from_indexed_dataset(dataset, indices.tolist(), chunksize=16)
+    report = Console(stderr=True)
+    for index, error in writer.skipped[:_LISTED]:
+        report.print(f"skipped sample {index}: {error}", highlight=False, markup=False, soft_wrap=True)
+    if len(writer.skipped) > _LISTED:
+        report.print(f"... and {len(writer.skipped) - _LISTED:,} more", highlight=False)
+    written = len(indices) - len(writer.skipped)
+    classes = "" if dataset.classes is None else f" of {len(dataset.classes):,} classes"
     Console().print(
-        f"{out}: {len(dataset):,} images of {len(dataset.classes):,} classes, {out.stat().st_size / 2**20:,.1f} MiB",
+        f"{path}: {written:,} images{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+    return len(writer.skipped)
 
 
-def _encoding(max_resolution: int | None, quality: int | None, write_mode: str | None) -> dict[str, Any]:
-    """The image field's arguments for the options given; lossless without options."""
-    if write_mode is None:
-        write_mode = "raw" if max_resolution is None and quality is None else "jpg"
-    encoding: dict[str, Any] = {"write_mode": write_mode}
-    if max_resolution is not None:
-        encoding["max_resolution"] = max_resolution
-    if quality is not None:
-        encoding["jpeg_quality"] = quality
-    return encoding
+def _package() -> str:
+    from importlib.metadata import version
+
+    return f"ffcv-ssl {version('ffcv-ssl')}"

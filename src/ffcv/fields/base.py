@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,32 @@ ARG_TYPE = np.dtype([("", "<u1", ARGUMENTS_LENGTH)])
 """A descriptor's arguments, as `Field.to_binary` returns them: a record with one column of 1024 bytes."""
 
 Malloc = Callable[[int], tuple[int, NDArray[np.uint8]]]
-Sizes = Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
+
+
+class Sizes(Protocol):
+    """Maps file pointers to the sizes of their allocations."""
+
+    def __call__(self, pointers: NDArray[Any], rows: NDArray[Any] | None = None) -> NDArray[np.uint64]:
+        """uint64 [B] for uint64 [B]; `rows` says which rows of the column they come from, default all.
+
+        Raises:
+            ValueError: No allocation begins there, or it belongs to another sample.
+        """
+        ...
+
+
+class MetadataError(ValueError):
+    """A row of a column is wrong.
+
+    Attributes:
+        row: Position in the column that was checked.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, row: int, problem: str) -> None:
+        super().__init__(f"sample {row}: {problem}")
+        self.row = row
+        self.problem = problem
 
 
 class Field(ABC):
@@ -59,14 +84,14 @@ class Field(ABC):
         """The decoder used where a pipeline names none; called without arguments."""
 
     def check_metadata(self, column: NDArray[Any], sizes: Sizes) -> None:
-        """Checks what decoders will rely on, for the whole file at once, when the file is opened.
+        """Checks what decoders will rely on, when the file is opened; called for one block of samples at a time.
 
         Args:
-            column: This field's column of the metadata table, [N].
+            column: Part of this field's column of the metadata table, [B].
             sizes: Maps file pointers (uint64 [B]) to the sizes of their allocations (uint64 [B]).
 
         Raises:
-            ValueError: Says which sample is wrong, and how.
+            MetadataError: Says which row is wrong, and how.
         """
         del column, sizes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +44,10 @@ class IntField(Field):
 
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
         try:
-            number = value.item() if hasattr(value, "item") else value
-            if isinstance(number, float) and number.is_integer():
-                number = int(number)
+            number: Any = value.item() if hasattr(value, "item") else value
+            is_whole = isinstance(number, float) and number.is_integer()
             # `index` refuses fractions, which a plain assignment would cut off in silence.
-            destination[0] = operator.index(number)
+            destination[0] = int(number) if is_whole else operator.index(cast(Any, number))
         except (TypeError, ValueError, OverflowError) as error:
             raise type(error)(f"IntField stores a whole number of 64 bits, got {_describe(value)}") from error
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ffcv.fields.base import Field, Malloc, Sizes, first_index, pack_arguments
+from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments
 from ffcv.fields.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -48,15 +48,15 @@ def store_blob(destination: NDArray[Any], content: NDArray[np.uint8], malloc: Ma
 
 
 def check_blobs(column: NDArray[Any], sizes: Sizes) -> None:
-    """Raises `ValueError` where a value of the column is longer than its allocation."""
+    """Raises `MetadataError` where a value of the column is longer than its allocation."""
     # The original gives empty values pointers of no meaning, and nobody follows them.
     used = np.flatnonzero(column["size"])
-    allocated = sizes(column["ptr"][used])
+    allocated = sizes(column["ptr"][used], used)
     too_long = column["size"][used] > allocated
     if too_long.any():
         i = first_index(too_long)
         size = int(column["size"][used[i]])
-        raise ValueError(f"sample {used[i]}: {size} bytes are declared, but {allocated[i]} are allocated")
+        raise MetadataError(int(used[i]), f"{size} bytes are declared, but {allocated[i]} are allocated")
 
 
 class BytesField(Field):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ffcv.fields.base import Field, Malloc, Sizes, first_index, pack_arguments
+from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments
 from ffcv.fields.decoder import Decoder
 from ffcv.format import ARGUMENTS_LENGTH, MAX_PAGE_SIZE
 
@@ -115,9 +115,7 @@ class _ArrayField(Field):
         wrong = allocated != self.element_size
         if wrong.any():
             i = first_index(wrong)
-            raise ValueError(
-                f"sample {i}: an array of {self.element_size} bytes expected, but {allocated[i]} are allocated"
-            )
+            raise MetadataError(i, f"an array of {self.element_size} bytes expected, but {allocated[i]} are allocated")
 
 
 class NDArrayField(_ArrayField):

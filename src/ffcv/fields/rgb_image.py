@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from ffcv import _core
-from ffcv.fields.base import Field, Malloc, Sizes, first_index, pack_arguments
+from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments
 from ffcv.transforms.crops import (
     CenterCropRGBImageDecoder,
     RandomResizedCropRGBImageDecoder,
@@ -37,6 +38,19 @@ MAX_SIDE = 65535
 """The metadata has 16 bits for a side."""
 
 _IMAGE_METADATA = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
+
+
+_UPRIGHT = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,8 @@ class RGBImageField(Field):
         smart_threshold: For 'smart', in bytes; None stores everything raw.
         jpeg_quality: 1 to 100, as libjpeg counts it.
         compress_probability: For 'proportion', 0 to 1.
+        exif_orientation: Turn PIL images and `EncodedImage`s as their EXIF orientation says; those that it turns are
+            encoded again. Without it orientation is ignored, as by torchvision's loader and the original.
     """
 
     def __init__(
@@ -83,6 +99,7 @@ class RGBImageField(Field):
         smart_threshold: int | None = None,
         jpeg_quality: int = 90,
         compress_probability: float = 0.5,
+        exif_orientation: bool = False,
     ) -> None:
         if write_mode not in get_args(WriteMode):
             raise ValueError(
@@ -99,6 +116,7 @@ class RGBImageField(Field):
         self.smart_threshold = smart_threshold
         self.jpeg_quality = int(jpeg_quality)
         self.proportion = compress_probability
+        self.exif_orientation = exif_orientation
 
     @property
     def metadata_type(self) -> np.dtype:
@@ -115,6 +133,8 @@ class RGBImageField(Field):
         return SimpleRGBImageDecoder
 
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
+        if self.exif_orientation:
+            value = upright(value)
         if isinstance(value, EncodedImage):
             if self.max_resolution is None or max(value.height, value.width) <= self.max_resolution:
                 _store(destination, "jpg", (value.height, value.width), value.data, malloc)
@@ -130,7 +150,7 @@ class RGBImageField(Field):
         if self.write_mode == "smart":
             return self.smart_threshold is not None and pixels.nbytes > self.smart_threshold
         if self.write_mode == "proportion":
-            draw = int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "little")
+            draw = int.from_bytes(hashlib.blake2b(pixels.data, digest_size=8).digest(), "little")
             return draw < self.proportion * 2.0**64
         return self.write_mode == "jpg"
 
@@ -139,20 +159,57 @@ class RGBImageField(Field):
         unknown = mode > 1
         if unknown.any():
             i = first_index(unknown)
-            raise ValueError(f"sample {i}: image mode {mode[i]}, but there are only 0 (JPEG) and 1 (raw)")
+            raise MetadataError(i, f"image mode {mode[i]}, but there are only 0 (JPEG) and 1 (raw)")
         empty = (height == 0) | (width == 0)
         if empty.any():
             i = first_index(empty)
-            raise ValueError(f"sample {i}: an image of {height[i]} x {width[i]} pixels")
+            raise MetadataError(i, f"an image of {height[i]} x {width[i]} pixels")
         allocated = sizes(column["data_ptr"])
         expected = height.astype(np.uint64) * width * np.uint64(3)
         wrong = np.where(mode == IMAGE_MODES["raw"], allocated != expected, allocated == 0)
         if wrong.any():
             i = first_index(wrong)
-            raise ValueError(
-                f"sample {i}: an image of {height[i]} x {width[i]} pixels in mode {mode[i]} cannot have "
-                f"{allocated[i]} bytes"
+            raise MetadataError(
+                i,
+                f"an image of {height[i]} x {width[i]} pixels in mode {mode[i]} cannot have {allocated[i]} bytes",
             )
+
+
+def exif_orientation(jpeg: bytes) -> int:
+    """The EXIF orientation of a JPEG: 1 for upright (and for anything unreadable) to 8."""
+    start = jpeg.find(b"Exif\0\0", 0, 65536) + 6
+    if start < 6:
+        return 1
+    tiff = jpeg[start : start + 65536]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    try:
+        if order is None:
+            return 1
+        (directory,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if (tag, kind, values) == (ExifTags.Base.Orientation, 3, 1):
+                return value if value in _UPRIGHT else 1
+    except struct.error:  # beyond the end
+        return 1
+    return 1
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """The image upright, given its EXIF orientation."""
+    method = _UPRIGHT[orientation]
+    return image if method is None else image.transpose(method)
+
+
+def upright(value: Any) -> Any:
+    """The image turned as its EXIF orientation says; one that is upright (or has no EXIF) as it is."""
+    if isinstance(value, EncodedImage):
+        orientation = exif_orientation(value.data)
+        if orientation == 1:
+            return value
+        return turn(Image.open(io.BytesIO(value.data), formats=("JPEG",)), orientation)
+    return ImageOps.exif_transpose(value) if isinstance(value, Image.Image) else value
 
 
 def to_rgb(image: Any) -> NDArray[np.uint8]:

@@ -141,7 +141,7 @@ class Loader:
 
         self._epoch = self._consumed = self._resume_at = 0
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
-        self._latest: weakref.ref[EpochIterator] | None = None
+        self._latest: object | None = None
         self._renderers: dict[int, _core.Renderer] = {}
         self._closed = False
 
@@ -154,13 +154,14 @@ class Loader:
         left = self._cut.count(self.traversal_order.epoch_length(epoch) - start)
         handoff = Handoff(self.batches_ahead, self.ahead_bytes)
 
+        self._latest = token = object()  # not the iterator, which must not be part of a cycle: dropping it stops it
+
         def note(consumed: int | None) -> None:
-            if self._latest is not None and self._latest() is iterator:
+            if self._latest is token:
                 self._epoch, self._consumed = (epoch + 1, 0) if consumed is None else (epoch, consumed)
 
         iterator = EpochIterator(lambda wait: self._produce(epoch, start, wait), left, handoff, note)
         self._iterators.add(iterator)
-        self._latest = weakref.ref(iterator)
         return iterator
 
     def __len__(self) -> int:
@@ -241,7 +242,11 @@ class Loader:
         """Where the iteration is: plain numbers and text.
 
         A batch counts as consumed when it has been handed out. Global, so that one rank's state is every rank's.
+
+        Raises:
+            FormatError: The file is not any more what was opened.
         """
+        self.plan.source.check_open()
         return {
             "format": STATE_FORMAT,
             "rng_version": RNG_VERSION,

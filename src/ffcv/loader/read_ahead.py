@@ -19,6 +19,9 @@ from ffcv.pipeline.source import FileSource, Location, pointer_columns, pointers
 
 WINDOW_BYTES = 64 << 20
 IO_THREADS = 4
+_FIRST_WINDOW = 1 << 20
+"""Windows begin small and double, so that the first batch does not wait for a whole one."""
+
 _LARGEST_REQUEST = 8 << 20
 _LARGEST_GAP = 64 << 10
 
@@ -35,7 +38,7 @@ class WindowSource:
 
     def __init__(self, source: FileSource, starts: np.ndarray, sizes: np.ndarray, pool: ThreadPoolExecutor) -> None:
         self._source = source
-        self.reader = source.reader
+        self.extents = source.extents
         self._starts = starts
         self._places = np.empty(len(starts), np.uint64)
         requests = _requests(starts, sizes)
@@ -72,7 +75,7 @@ class WindowSource:
         place = self._find(np.array([pointer], np.uint64))
         if place is None:
             return self._source.read(pointer)
-        sizes, checksums = self.reader.extents(np.array([pointer], np.uint64))
+        sizes, checksums = self.extents.of(np.array([pointer], np.uint64))
         content = self._memory[int(place[0]) : int(place[0]) + int(sizes[0])]
         if checksums is not None and _core.crc32c(content) != checksums[0]:
             return self._source.read(pointer)  # which says what is wrong
@@ -121,13 +124,13 @@ def _windows(
     group: list[np.ndarray] = []
     starts: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
-    total = 0
+    total, limit = 0, min(_FIRST_WINDOW, window_bytes)
     for samples in batches:
         pointers = _pointers(source, samples, fields)
-        lengths = source.reader.sizes(pointers) if len(pointers) else np.empty(0, np.uint64)
-        if group and total + int(lengths.sum()) > window_bytes:
+        lengths, _ = source.extents.of(pointers)
+        if group and total + int(lengths.sum()) > limit:
             yield group, _window(source, starts, sizes, pool)
-            group, starts, sizes, total = [], [], [], 0
+            group, starts, sizes, total, limit = [], [], [], 0, min(2 * limit, window_bytes)
         group.append(samples)
         starts.append(pointers)
         sizes.append(lengths)

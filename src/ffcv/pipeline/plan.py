@@ -125,7 +125,7 @@ class Plan:
     ) -> list[np.ndarray]:
         sizes = _sizes(rows)
         pointers = rows["data_ptr"].astype(np.uint64)
-        stored_sizes, checksums = self.reader.extents(pointers)
+        stored_sizes, checksums = source.extents.of(pointers)
         programs = [view.program(params[view.name], allocate) for view in views]
         location = source.locate(pointers)
         errors = renderer.render(

@@ -15,6 +15,7 @@ import numpy as np
 from ffcv import _core
 from ffcv.errors import FormatError
 from ffcv.format import HEADER
+from ffcv.pipeline.extents import Extents
 from ffcv.reader import Reader
 
 _TABLE_IN_MEMORY = 64 << 20
@@ -33,6 +34,8 @@ class Location(NamedTuple):
 
 class Source(Protocol):
     """What a plan needs of a source; `FileSource` says what the methods do."""
+
+    extents: Extents
 
     def rows(self, samples: np.ndarray) -> np.ndarray: ...
     def check(self, samples: np.ndarray, rows: np.ndarray) -> None: ...
@@ -58,6 +61,7 @@ class FileSource:
             raise FormatError(f"{reader.path}: it changed while it was being opened; open it again")
         self._table_start = HEADER.itemsize + reader.field_descriptors.nbytes
         metadata = reader.metadata
+        self.extents = Extents(reader)
         self._table = np.array(metadata) if metadata.nbytes <= _TABLE_IN_MEMORY else None
 
     def rows(self, samples: np.ndarray) -> np.ndarray:
@@ -84,24 +88,34 @@ class FileSource:
         Raises:
             FormatError: It was truncated, written to, or replaced; names the first sample affected and its offset.
         """
-        now = os.fstat(self.file.fileno())
-        if _identity(now) == self._opened:
-            try:
-                there = os.stat(self.reader.path)
-            except FileNotFoundError:
-                return  # deleted, but complete as long as it is open
-            if (there.st_dev, there.st_ino) == self._opened[:2]:
-                return
-            problem = "it was replaced by another file"
-        elif now.st_size != self._opened[2]:
-            problem = f"its size changed from {self._opened[2]} to {now.st_size} bytes"
-        else:
-            problem = "it was written to"
-        sample, offset = self._first_affected(samples, rows, now.st_size)
+        problem, size = self._change()
+        if problem is None:
+            return
+        sample, offset = self._first_affected(samples, rows, size)
         raise FormatError(
             f"{self.reader.path}: {problem} while it was open, noticed at sample {sample} (offset {offset}); "
             "restore the file, or make a new Loader for the new one"
         )
+
+    def check_open(self) -> None:
+        """As `check`, for no sample in particular: before a mapped table is looked at."""
+        problem, _ = self._change()
+        if problem is not None:
+            raise FormatError(f"{self.reader.path}: {problem} while it was open; restore it, or make a new Loader")
+
+    def _change(self) -> tuple[str | None, int]:
+        """What happened to the file (None: nothing), and its size now."""
+        now = os.fstat(self.file.fileno())
+        if now.st_size != self._opened[2]:
+            return f"its size changed from {self._opened[2]} to {now.st_size} bytes", now.st_size
+        if _identity(now) != self._opened:
+            return "it was written to", now.st_size
+        try:
+            there = os.stat(self.reader.path)
+        except FileNotFoundError:
+            return None, now.st_size  # deleted, but complete as long as it is open
+        replaced = (there.st_dev, there.st_ino) != self._opened[:2]
+        return "it was replaced by another file" if replaced else None, now.st_size
 
     def read(self, pointer: int) -> np.ndarray:
         """uint8: the bytes of the allocation at `pointer`.
@@ -109,7 +123,7 @@ class FileSource:
         Raises:
             FormatError: They cannot be read, or are not those that were written.
         """
-        sizes, checksums = self.reader.extents(np.array([pointer], np.uint64))
+        sizes, checksums = self.extents.of(np.array([pointer], np.uint64))
         content = np.empty(int(sizes[0]), np.uint8)
         try:
             self.file.read(int(pointer), content)

@@ -69,8 +69,9 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def require_same(saved: str, wanted: str, path: Path) -> None:
-    """A resumed run must be the run that was saved: only where it reads, writes, evaluates and computes may
-    change.
+    """A resumed run must be the run that was saved.
+
+    Only where it reads, writes, evaluates and computes may change.
 
     Args:
         saved: the checkpoint's configuration, YAML.
@@ -87,6 +88,7 @@ def require_same(saved: str, wanted: str, path: Path) -> None:
         "evaluation.",
         "resume",
         "training.eval_every",
+        "training.max_minutes",
         "training.accelerator",
         "training.devices",
     )

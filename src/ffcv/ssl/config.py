@@ -63,6 +63,12 @@ class ViewConfig:
         grayscale: probability of grayscale.
         blur: probability of a Gaussian blur, with `blur_kernel` pixels and sigma within `blur_sigma` pixels.
         solarize: probability of inverting bytes from 128 up.
+        second_blur: `blur` of the second view; null for the first one's.
+        second_solarize: `solarize` of the second view; null for the first one's.
+        num_local: small views beside the two large ones (multi-crop: dino, swav, lejepa).
+        local_size: their side, pixels.
+        local_scale: their crop's share of the image's area.
+        local_blur: their `blur`; null for the first view's.
         centre_ratio: side of the evaluated centre crop / shorter side of the image.
         mean: per channel, 0..255.
         std: per channel, 0..255.
@@ -82,19 +88,28 @@ class ViewConfig:
     blur_kernel: int = 5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
+    second_blur: float | None = None
+    second_solarize: float | None = None
+    num_local: int = 0
+    local_size: int = 96
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    local_blur: float | None = None
     centre_ratio: float = 1.0
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     def __post_init__(self) -> None:
-        _check(self.size > 0, f"views.size must be above 0, got {self.size}")
-        _check(
-            0 < self.scale[0] <= self.scale[1] <= 1,
-            f"views.scale must be 0 < low <= high <= 1, got {self.scale}",
-        )
-        for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+        for name in ("size", "local_size"):
+            side = getattr(self, name)
+            _check(side > 0, f"views.{name} must be above 0, got {side}")
+        for name in ("scale", "local_scale"):
+            low, high = getattr(self, name)
+            _check(0 < low <= high <= 1, f"views.{name} must be 0 < low <= high <= 1, got {(low, high)}")
+        shared = ("flip", "jitter", "grayscale", "blur", "solarize")
+        for name in (*shared, "second_blur", "second_solarize", "local_blur"):
             p = getattr(self, name)
-            _check(0 <= p <= 1, f"views.{name} is a probability, got {p}")
+            _check(p is None or 0 <= p <= 1, f"views.{name} is a probability, got {p}")
+        _check(self.num_local >= 0, f"views.num_local must be 0 or more, got {self.num_local}")
         _check(min(self.std) > 0, f"views.std must be above 0, got {self.std}")
 
 
@@ -157,6 +172,7 @@ class TrainingConfig:
         devices: processes, one a device.
         precision: auto (bf16 where the device computes in it, else 32-bit), or lightning.fabric's names.
         eval_every: epochs between k-NN evaluations while training; 0 for none.
+        max_minutes: stop, with a checkpoint, before an epoch that would train beyond this; null for no limit.
     """
 
     epochs: int = 100
@@ -165,6 +181,7 @@ class TrainingConfig:
     devices: int = 1
     precision: str = "auto"
     eval_every: int = 10
+    max_minutes: float | None = None
 
     def __post_init__(self) -> None:
         _check(self.epochs > 0, f"training.epochs must be above 0, got {self.epochs}")

@@ -1,8 +1,8 @@
-"""Gathering across data-parallel ranks, with gradient."""
+"""Gathering and adding up across data-parallel ranks, with gradient."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,40 @@ def gather(x: Tensor) -> Gathered:
     dist.all_gather(sizes, torch.tensor([len(x)], device=x.device))
     counts = [int(size) for size in sizes]
     return Gathered(_Gather.apply(x, counts), sum(counts[: dist.get_rank()]))
+
+
+def all_sum(x: Tensor) -> Tensor:
+    """The sum over ranks of tensors of one shape, with the exact gradient (see `gather`)."""
+    return x if world_size() == 1 else cast(Tensor, _AllSum.apply(x))
+
+
+def total_rows(x: Tensor) -> Tensor:
+    """Number of rows of all ranks' `x` together, int64 scalar."""
+    count = torch.tensor(len(x), device=x.device)
+    if world_size() > 1:
+        dist.all_reduce(count)
+    return count
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean of all ranks' values [N_r], weighted such that the *mean over ranks* of what each returns is
+    the mean over all values (data parallelism averages gradients; ranks may hold different numbers).
+    """
+    return values.sum() * world_size() / total_rows(values)
+
+
+class _AllSum(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        gradient = grad_outputs[0].contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient
 
 
 class _Gather(Function):

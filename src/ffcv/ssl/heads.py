@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
 from ffcv.ssl.errors import ConfigError
 
 
-def mlp(features: int, *widths: int) -> nn.Sequential:
+def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear"] = "norm") -> nn.Sequential:
     """Linear layers with batch normalisation, ReLU between them (SimCLR's projector, its appendix B.9).
 
-    The last layer is normalised too but has no ReLU. No biases: the normalisation would cancel them.
+    No biases before a normalisation, which would cancel them.
 
     Args:
         features: width of the representation.
         widths: width of each layer, the last one the embedding's. None: the representation itself is
             compared.
+        last: what ends the last layer (never a ReLU): a normalisation (SimCLR), one without learned scale and
+            shift (SimSiam), or nothing, with a bias (BYOL).
     """
     layers: list[nn.Module] = []
-    for i, width in enumerate(widths):
-        if width < 1:
-            raise ConfigError(f"a head's layer needs a width of 1 or more, got {list(widths)}")
-        layers += [nn.Linear(features, width, bias=False), nn.BatchNorm1d(width)]
-        if i < len(widths) - 1:
+    for i, width in enumerate(_checked(widths)):
+        final = i == len(widths) - 1
+        plain = final and last == "linear"
+        layers.append(nn.Linear(features, width, bias=plain))
+        if not plain:
+            layers.append(nn.BatchNorm1d(width, affine=not (final and last == "fixed norm")))
+        if not final:
             layers.append(nn.ReLU(inplace=True))
         features = width
     return nn.Sequential(*layers)
+
+
+def gelu_mlp(features: int, *widths: int) -> nn.Sequential:
+    """Linear layers with biases and GELU between them, no normalisation (DINO's, its appendix C)."""
+    layers: list[nn.Module] = []
+    for i, width in enumerate(_checked(widths)):
+        layers += [nn.GELU()] if i > 0 else []
+        layers.append(nn.Linear(features, width))
+        features = width
+    return nn.Sequential(*layers)
+
+
+def _checked(widths: tuple[int, ...]) -> tuple[int, ...]:
+    if any(width < 1 for width in widths):
+        raise ConfigError(f"a head's layer needs a width of 1 or more, got {list(widths)}")
+    return widths

@@ -58,7 +58,9 @@ class RunLog:
     """
 
     def __init__(self, config: Config, steps: int, first: int, writes: bool) -> None:
-        self.train_s = 0.0
+        minutes = config.training.max_minutes
+        self._limit_s = None if minutes is None else 60 * minutes
+        self.train_s = self._epoch_s = 0.0
         self._images, self._batch = 0, config.training.batch_size
         self._epochs, self._steps = config.training.epochs, steps
         self._notes: dict[str, str] = {}
@@ -84,6 +86,11 @@ class RunLog:
         """Source images over the seconds spent in finished epochs."""
         return self._images / self.train_s if self.train_s else 0.0
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether another epoch as long as the last one would exceed the configured minutes."""
+        return self._limit_s is not None and self.train_s + self._epoch_s > self._limit_s
+
     def step(self, step: int, epoch: int, lr: float, wait_s: float, values: dict[str, float]) -> None:
         """Note one finished step; `wait_s` is how long it waited for its batch."""
         if step % self._steps == 0:
@@ -102,7 +109,7 @@ class RunLog:
         """Stop the epoch's clock; its row for `epoch()`, with the means over its steps."""
         seconds = time.perf_counter() - self._began
         images = self._steps * self._batch
-        self.train_s, self._images = self.train_s + seconds, self._images + images
+        self._epoch_s, self.train_s, self._images = seconds, self.train_s + seconds, self._images + images
         means = {name: total / self._steps for name, total in self._sums.items()}
         return {
             "epoch": epoch,

@@ -33,14 +33,18 @@ class Run:
         device: where it is.
         images_per_s: source images over the time spent training (evaluation and checkpoints left out).
         train_s: that time, seconds, in this process (without what a resumed run did before).
+        epochs: how many are behind it, fewer than configured where `training.max_minutes` ended it.
         checkpoint: path of the last checkpoint.
+        is_main: whether this is the process that reports (rank 0).
     """
 
     backbone: nn.Module
     device: torch.device
     images_per_s: float
     train_s: float
+    epochs: int
     checkpoint: Path
+    is_main: bool
 
 
 def fit(config: Config) -> Run:
@@ -80,6 +84,7 @@ def fit(config: Config) -> Run:
                 for group in optimizer.param_groups:
                     group["lr"] = lr
 
+                method.step, method.total_steps = step, total
                 output = model(views, labels)
                 values = {name: float(term.detach()) for name, term in output.terms.items()}
                 _stop_if_diverged(values, step, lr, folder)
@@ -100,12 +105,23 @@ def fit(config: Config) -> Run:
 
             summary = log.end_epoch(epoch)
             if _due(epoch, config.training.eval_every) and label and len(val_part) and fabric.is_global_zero:
-                summary["knn_accuracy"] = evaluate.knn_accuracy(method.backbone, config, fabric.device)
+                summary["knn_accuracy"] = evaluate.knn_accuracy(method.encoder, config, fabric.device)
             log.epoch(summary)
-            if _due(epoch, config.logging.checkpoint_every) or epoch + 1 == config.training.epochs:
+            last = epoch + 1 == config.training.epochs or fabric.broadcast(log.out_of_time)
+            if last or _due(epoch, config.logging.checkpoint_every):
                 _save(config, folder, parts, epoch + 1, step, fabric)
+            if last:
+                break
 
-    return Run(method.backbone, fabric.device, log.images_per_s, log.train_s, folder / "last.ckpt")
+    return Run(
+        backbone=method.encoder,
+        device=fabric.device,
+        images_per_s=log.images_per_s,
+        train_s=log.train_s,
+        epochs=step // steps,
+        checkpoint=folder / "last.ckpt",
+        is_main=fabric.is_global_zero,
+    )
 
 
 def _launch(config: Config) -> Fabric:
@@ -128,6 +144,11 @@ def _launch(config: Config) -> Fabric:
 
 def _loader(config: Config, method: methods.Method, part: evaluate.Part, fabric: Fabric) -> tuple[Loader, list[str]]:
     """The loader that feeds every view of the method from one file, and the views' names in its batches."""
+    if len(part) < config.training.batch_size:
+        raise ConfigError(
+            f"{part.path}: {len(part)} training images are less than one batch; "
+            f"choose training.batch_size below {config.training.batch_size}"
+        )
     data, views = config.data, method.views(config.views)
     names = [data.image, *(f"{data.image}{i}" for i in range(2, len(views) + 1))]
     pipelines = evaluate.nothing_but(part.path, data.image, data.label)
@@ -148,17 +169,13 @@ def _loader(config: Config, method: methods.Method, part: evaluate.Part, fabric:
         custom_field_mapper=dict.fromkeys(names[1:], data.image),
         drop_last=True,
     )
-    if len(loader) == 0:
-        raise ConfigError(
-            f"{part.path}: {len(part)} training images are less than one batch; "
-            f"choose training.batch_size below {config.training.batch_size}"
-        )
     return loader, names
 
 
 def _probe(config: Config, method: methods.Method, part: evaluate.Part) -> OnlineProbe:
-    classes = int(evaluate.read_labels(part, config.data.label).max()) + 1 if config.data.label else 1
-    return OnlineProbe(method.num_features, classes)
+    classes = int(evaluate.read_labels(part, config.data.label).max()) + 1 if config.data.label else None
+    method.check_labels(classes)
+    return OnlineProbe(method.num_features, classes or 1)
 
 
 def _timed(loader: Loader) -> Iterator[tuple[float, Any]]:

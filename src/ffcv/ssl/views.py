@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,21 @@ from ffcv.ssl.config import ViewConfig
 def augment(config: ViewConfig) -> list[Any]:
     """A random view, normalised: `distort`, then `normalize`."""
     return [*distort(config), *normalize(config)]
+
+
+def global_views(config: ViewConfig) -> list[list[Any]]:
+    """Two random views; the second one blurs and solarises as often as the recipe says for it."""
+    blur = config.blur if config.second_blur is None else config.second_blur
+    solarize = config.solarize if config.second_solarize is None else config.second_solarize
+    return [augment(config), augment(replace(config, blur=blur, solarize=solarize))]
+
+
+def local_views(config: ViewConfig) -> list[list[Any]]:
+    """The recipe's small views of small parts, never solarised (DINO, https://arxiv.org/abs/2104.14294, section 3.1
+    and its code)."""
+    blur = config.blur if config.local_blur is None else config.local_blur
+    local = replace(config, size=config.local_size, scale=config.local_scale, blur=blur, solarize=0.0)
+    return [augment(local) for _ in range(config.num_local)]
 
 
 def distort(config: ViewConfig) -> list[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,17 +14,64 @@ if TYPE_CHECKING:
 
 
 class TraversalOrder(ABC):
-    """Decides in which order the samples of an epoch come.
+    """Decides in which order the samples of an epoch come. Subclass it for an order of your own.
 
     Args:
-        loader: The loader, for its `indices`, `seed` and `reader`.
+        loader: The loader.
+
+    Attributes:
+        loader: The loader, for its `reader`, `seed`, `world_size`, ...
+        seed: The loader's.
+        distributed: Whether there are several ranks. The order is the same on all: the loader gives each its part.
     """
 
     def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-        self.indices = loader.indices
+        self.loader: Loader = weakref.proxy(loader)  # the loader holds the order
         self.seed = loader.seed
+        self.distributed = loader.world_size > 1
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The dataset indices to be ordered, int64 [N]; made anew where the loader uses the whole file."""
+        return self.loader.indices
 
     @abstractmethod
-    def sample_order(self, epoch: int) -> np.ndarray:
-        """The dataset indices of the epoch, all ranks together, in order: int64 [N]."""
+    def sample_order(self, epoch: int) -> Sequence[int] | np.ndarray | LazyOrder:
+        """The dataset indices of the epoch, all ranks together, in order: int64 [N], or anything that slices to it."""
+
+    def epoch_length(self, epoch: int) -> int:
+        """How many samples `sample_order(epoch)` has; override it where counting them is cheaper than ordering."""
+        return len(self.sample_order(epoch))
+
+
+class LazyOrder:
+    """An order that is computed where it is looked at.
+
+    Args:
+        size: Number of samples, N.
+        at: Maps positions (int64 [B], within 0..N-1) to dataset indices (int64 [B]).
+    """
+
+    def __init__(self, size: int, at: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._size = size
+        self._at = at
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, key: int | slice | np.ndarray) -> Any:
+        if isinstance(key, slice):
+            return self._at(np.arange(*key.indices(self._size), dtype=np.int64))
+        if isinstance(key, np.ndarray):
+            return self._at(np.ascontiguousarray(key, np.int64))
+        if not -self._size <= key < self._size:
+            raise IndexError(f"position {key} of an order of {self._size}")
+        return int(self._at(np.array([key % self._size], np.int64))[0])
+
+    def __iter__(self) -> Iterator[int]:
+        for start in range(0, self._size, 4096):
+            yield from self[start : start + 4096].tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        del copy  # always a new array
+        return self[:].astype(dtype) if dtype is not None else self[:]

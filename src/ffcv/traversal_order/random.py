@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ffcv.random import permutation
-from ffcv.traversal_order.base import TraversalOrder
+from ffcv.random import permute, stream_id
+from ffcv.traversal_order.base import LazyOrder, TraversalOrder
 
 
 class Random(TraversalOrder):
-    """A permutation of the loader's indices that depends on (seed, epoch) alone."""
+    """A permutation that depends on (seed, epoch) alone and takes no memory."""
 
-    def sample_order(self, epoch: int) -> np.ndarray:
-        return self.indices[permutation(self.seed, epoch, len(self.indices))]
+    def sample_order(self, epoch: int) -> LazyOrder:
+        size, select = self.loader.selection.size, self.loader.selection.at
+        stream = stream_id("order")
+        return LazyOrder(size, lambda positions: select(permute(self.seed, stream, epoch, size, positions)))
+
+    def epoch_length(self, epoch: int) -> int:
+        return self.loader.selection.size

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from ffcv.ssl.collapse import spread
 from ffcv.ssl.config import ViewConfig
-from ffcv.ssl.views import augment
+from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.views import global_views, local_views
 
 
 class Output(NamedTuple):
@@ -26,41 +29,86 @@ class Output(NamedTuple):
 
 
 class Method(nn.Module, ABC):
-    """A way to train an encoder without labels.
+    """A way to train an encoder, mostly without labels.
 
     A subclass is final, lives alone in ``methods/<name>.py`` and says three things: its `Options` (a frozen
     dataclass; on the command line ``--<name>.<option>``), its heads (in ``__init__``) and its `loss`. It may
-    also change the views and act after each optimiser step.
+    also change the views, give the loss `targets` that need no gradient, and act after each optimiser step.
 
     The trainer calls the module itself, so that data parallelism sees one forward pass with the loss inside.
+
+    Attributes:
+        multi_crop: whether the loss takes local views beside the two global ones.
+        step: of the running step, from 0, and `total_steps` of the run: set by the trainer before each step, so
+            that schedules are functions of it and checkpoints need not hold them.
     """
 
     Options: ClassVar[type]
+    multi_crop: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module, options: Any) -> None:
         super().__init__()
         self.backbone = backbone
         self.options = options
         self.num_features = cast(int, backbone.num_features)
+        self.step, self.total_steps = 0, 1
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The network to evaluate and to keep: the backbone, or its teacher where that is the better one."""
+        return self.backbone
 
     def views(self, config: ViewConfig) -> list[list[Any]]:
-        """One pipeline of `ffcv.transforms` a view; by default two independent draws of the recipe's."""
-        return [augment(config), augment(config)]
+        """One pipeline of `ffcv.transforms` a view: two global ones, then the recipe's local ones.
+
+        Raises:
+            ConfigError: local views for a method that compares exactly two.
+        """
+        if config.num_local and not self.multi_crop:
+            raise ConfigError(
+                f"{type(self).__name__} compares two views: set views.num_local to 0, got {config.num_local}"
+            )
+        return [*global_views(config), *local_views(config)]
+
+    def check_labels(self, num_classes: int | None) -> None:
+        """Called once before training with the number of classes, None where there are no labels."""
+        return None
 
     @abstractmethod
     def embed(self, features: Tensor) -> Tensor:
         """Representations, float [N, D], to what the loss compares, float [N, E]."""
 
+    def targets(self, views: Sequence[Tensor]) -> Sequence[Tensor] | None:
+        """What a teacher makes of the views, without gradient: for `loss`, tensors float [B, E]."""
+        return None
+
     @abstractmethod
-    def loss(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Embeddings of each view, V tensors float [B, E], to named scalars, 'loss' the total (float32)."""
+    def loss(
+        self,
+        embeddings: Sequence[Tensor],
+        labels: Tensor | None = None,
+        targets: Sequence[Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Embeddings of each view, V tensors float [B, E], to named scalars, 'loss' the total (float32).
+
+        The mean over ranks of what they return is the loss of the whole batch, as if on one rank.
+        """
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Called after every optimiser step (moving averages and the like)."""
         return None
 
+    def encode(self, views: Sequence[Tensor]) -> Tensor:
+        """Views [B, 3, H, W] to representations [V * B, D], in order, in one pass for neighbours of one size."""
+        groups = [list(group) for _, group in groupby(views, key=lambda view: view.shape[2:])]
+        return torch.cat([self.backbone(torch.cat(group)) for group in groups])
+
     def forward(self, views: Sequence[Tensor], labels: Tensor | None = None) -> Output:
-        """Views, V tensors float [B, 3, H, W] of one size, in one pass through the backbone."""
-        features = self.backbone(torch.cat(list(views)))
-        embeddings = self.embed(features).chunk(len(views))
-        return Output(features[: len(views[0])].detach().float(), self.loss(embeddings, labels))
+        """Views, V tensors float [B, 3, H, W], to the first one's features and the loss.
+
+        `terms` also has 'feature_spread' (`ffcv.ssl.collapse.spread`), which falls to 0 when training collapses.
+        """
+        features = self.encode(views)
+        terms = self.loss(self.embed(features).chunk(len(views)), labels, self.targets(views))
+        first = features[: len(views[0])].detach().float()
+        return Output(first, {**terms, "feature_spread": spread(first)})

@@ -67,6 +67,11 @@ class SimCLR(Method):
     def embed(self, features: Tensor) -> Tensor:
         return self.projector(features)
 
-    def loss(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> dict[str, Tensor]:
+    def loss(
+        self,
+        embeddings: Sequence[Tensor],
+        labels: Tensor | None = None,
+        targets: Sequence[Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         first, second = embeddings
         return {"loss": nt_xent(first, second, self.options.temperature)}

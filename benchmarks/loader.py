@@ -1,0 +1,185 @@
+"""What the loader costs beyond the engine, how much memory a process takes, and how fast an epoch starts.
+
+    python benchmarks/loader.py                 everything; the photographs of ../shared/data, or scikit-learn's two
+    python benchmarks/loader.py overhead --turns 7
+    python benchmarks/loader.py memory start
+
+overhead: the time of an epoch through `Loader` over that of the same batches rendered by `Plan.render` alone (the
+engine: drawing parameters, decoding, rendering), for two 224 views of photographs and for one 32x32 crop of CIFAR-like
+raw images.
+Turns alternate; the figure is the median of the ratios. memory: the peak resident set of a process of its own that
+iterates P2 (two 224 views, batch 256, 2 threads, torch imported). start: a file of ten million samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ffcv import DatasetWriter, Loader
+from ffcv.fields import IntField, RGBImageField
+from ffcv.pipeline.views import BatchKey
+from ffcv.transforms import (
+    NormalizeImage,
+    RandomColorJitter,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomSolarization,
+    ToTensor,
+    ToTorchImage,
+)
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tests")]
+from workloads import MEAN, STD, prepare  # noqa: E402
+
+THREADS = 2
+
+
+def simclr(dtype: type, *more: object) -> list:
+    first = [RandomResizedCrop((224, 224)), RandomHorizontalFlip(0.5), RandomColorJitter(0.8, 0.4, 0.4, 0.2, 0.1)]
+    last = [] if dtype is np.uint8 else [NormalizeImage(MEAN, STD, dtype)]
+    return [*first, RandomGrayscale(0.2), *more, *last, ToTensor(), ToTorchImage()]
+
+
+def large(path: str, batch_size: int, dtype: type = np.float32, **options: object) -> Loader:
+    return Loader(
+        path,
+        batch_size,
+        shuffle=True,
+        seed=0,
+        num_workers=THREADS,
+        pipelines={"image": simclr(dtype), "image2": simclr(dtype, RandomSolarization(0.2, 128)), "label": None},
+        custom_field_mapper={"image2": "image"},
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def small(path: str, batch_size: int) -> Loader:
+    view = [RandomResizedCrop((32, 32)), RandomHorizontalFlip(0.5), ToTensor(), ToTorchImage()]
+    return Loader(path, batch_size, shuffle=True, seed=0, num_workers=THREADS, pipelines={"image": view, "label": None})
+
+
+class RandomImages:
+    """CIFAR-like: raw 32x32 images."""
+
+    def __len__(self) -> int:
+        return 20_000
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return np.random.default_rng(index).integers(0, 256, (32, 32, 3), np.uint8), index
+
+
+def through_loader(loader: Loader) -> float:
+    loader.set_epoch(0)
+    began = time.perf_counter()
+    for batch in loader:
+        del batch
+    return time.perf_counter() - began
+
+
+def engine_alone(loader: Loader) -> float:
+    """The same batches, one after the other, in this thread."""
+    order = loader.traversal_order.sample_order(0)
+    batches = [order[i : i + loader.batch_size] for i in range(0, len(loader) * loader.batch_size, loader.batch_size)]
+    renderer, slots = loader._renderer(), loader._slots
+    began = time.perf_counter()
+    for number, samples in enumerate(batches):
+        batch = loader.plan.render(BatchKey(samples, 0, number), renderer, slots.allocate)
+        del batch
+    return time.perf_counter() - began
+
+
+def overhead(name: str, loader: Loader, turns: int) -> None:
+    through_loader(loader), engine_alone(loader)
+    pairs = [(through_loader(loader), engine_alone(loader)) for _ in range(turns)]
+    ratio = statistics.median(whole / engine for whole, engine in pairs)
+    images = len(loader) * loader.batch_size
+    best = statistics.median(engine for _, engine in pairs)
+    print(f"overhead {name:28} {100 * (ratio - 1):+5.1f} %   (engine alone: {images / best:.0f} images/s)", flush=True)
+
+
+def peak_mib(path: str, dtype: str, batches_ahead: int) -> float:
+    """Of this process, which must be a fresh one."""
+    import torch
+
+    assert torch.__version__
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for batch in large(path, 256, np.dtype(dtype).type, batches_ahead=batches_ahead):
+        del batch
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps([before, after]))
+    return after
+
+
+def memory(path: str) -> None:
+    for dtype in ("uint8", "float16", "float32"):
+        for ahead in (3, 1):
+            command = [sys.executable, __file__, "--peak", json.dumps([path, dtype, ahead])]
+            result = subprocess.run(command, capture_output=True, text=True, check=True)
+            before, after = json.loads(result.stdout.splitlines()[-1])
+            print(
+                f"memory   P2 {dtype:8} batches_ahead={ahead}: peak {after:.0f} MiB, of which {before:.0f} MiB before "
+                "the loader",
+                flush=True,
+            )
+
+
+def start(folder: Path) -> None:
+    from unit.test_orders import write_many
+
+    path = write_many(folder / "many.beton", 10_000_000)
+    began = time.perf_counter()
+    loader = Loader(path, 256, shuffle=True, seed=1, num_workers=THREADS)
+    made = time.perf_counter()
+    iterator = iter(loader)
+    started = time.perf_counter()
+    next(iterator)
+    first = time.perf_counter()
+    print(
+        f"start    10,000,000 samples: constructed in {made - began:.3f} s, __iter__ in "
+        f"{1000 * (started - made):.2f} ms, first batch after {1000 * (first - started):.1f} ms"
+    )
+    iterator.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["overhead", "memory", "start"])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak:
+        peak_mib(*json.loads(arguments.peak))
+        return
+    from views import default_data
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if {"overhead", "memory"} & set(arguments.what):
+            source = prepare(default_data(), folder, 512, images_an_epoch=1024)
+            photos = str(source.beton)
+        if "overhead" in arguments.what:
+            tiny = folder / "tiny.beton"
+            fields = {"image": RGBImageField("raw"), "label": IntField()}
+            DatasetWriter(tiny, fields, num_workers=THREADS).from_indexed_dataset(RandomImages())
+            overhead("two 224 views, batch 64", large(photos, 64), arguments.turns)
+            overhead("two 224 views, os_cache=False", large(photos, 64, os_cache=False), arguments.turns)
+            overhead("one 32x32 view, batch 256", small(str(tiny), 256), arguments.turns)
+        if "memory" in arguments.what:
+            memory(photos)
+        if "start" in arguments.what:
+            start(folder)
+
+
+if __name__ == "__main__":
+    main()

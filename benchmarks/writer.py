@@ -1,0 +1,124 @@
+"""Images per second of writing a folder of JPEG files to a `.beton`: this package beside Pillow in a process pool.
+
+    python benchmarks/writer.py                     the photographs of ../shared/data, or scikit-learn's two
+    python benchmarks/writer.py --data FOLDER       any folder (or zip) of JPEG files
+    python benchmarks/writer.py --workers 8 --turns 5
+
+Both do the same work: read every file, make sure that it decodes, and store it unchanged (passthrough); or decode,
+shrink and compress it again (re-encode). Pillow's side is what one writes by hand: a process pool whose results go to
+one file, without checksums or tables. Systems take turns; the table shows medians. The files are in the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent))
+from views import default_data
+from workloads import read_photos
+
+LONGER_SIDE, QUALITY = 256, 90
+
+
+def prepare(data: Path, folder: Path, images: int) -> Path:
+    """The photographs of three colour or one grey component, repeated to `images` files in one class."""
+    photos = [photo for photo in read_photos(data) if Image.open(io.BytesIO(photo)).mode in ("RGB", "L")]
+    if not photos:
+        raise SystemExit(f"{data}: no JPEG files in it")
+    (folder / "photos" / "class").mkdir(parents=True)
+    for i in range(images):
+        (folder / "photos" / "class" / f"{i:06d}.jpg").write_bytes(photos[i % len(photos)])
+    return folder / "photos"
+
+
+def pillow_check(path: str) -> bytes:
+    data = Path(path).read_bytes()
+    Image.open(io.BytesIO(data)).load()
+    return data
+
+
+def pillow_encode(path: str) -> bytes:
+    image = Image.open(path).convert("RGB")
+    scale = LONGER_SIDE / max(image.size)
+    if scale < 1:
+        size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
+        image = image.resize(size, Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def with_pillow(source: Path, out: Path, workers: int, encode: bool) -> None:
+    paths = sorted(str(path) for path in source.rglob("*.jpg"))
+    with ProcessPoolExecutor(workers) as pool, open(out, "wb") as file:
+        for content in pool.map(pillow_encode if encode else pillow_check, paths, chunksize=16):
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def with_ours(source: Path, out: Path, workers: int, encode: bool, restart_markers: bool = False) -> None:
+    from ffcv import DatasetWriter
+    from ffcv.data import ImageFolder, ImageReader
+    from ffcv.fields import RGBImageField
+
+    dataset = ImageFolder(source, images=ImageReader(not encode, restart_markers=restart_markers))
+    image = RGBImageField("jpg", max_resolution=LONGER_SIDE, jpeg_quality=QUALITY) if encode else RGBImageField()
+    writer = DatasetWriter(out, dataset.fields(image), num_workers=workers, backend="thread")
+    writer.from_indexed_dataset(dataset, chunksize=16)
+
+
+WORK = {
+    "passthrough, every image checked": (
+        lambda *a: with_ours(*a, encode=False),
+        lambda *a: with_pillow(*a, encode=False),
+    ),
+    f"re-encode to {LONGER_SIDE} pixels, quality {QUALITY}": (
+        lambda *a: with_ours(*a, encode=True),
+        lambda *a: with_pillow(*a, encode=True),
+    ),
+    "passthrough with restart markers": (lambda *a: with_ours(*a, encode=False, restart_markers=True), None),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=None, help="folder or zip of JPEG files")
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--turns", type=int, default=3)
+    arguments = parser.parse_args()
+    table = Table("work", "ours, images/s", "Pillow pool, images/s", "ratio")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        source = prepare(arguments.data or default_data(), folder, arguments.images)
+        for name, systems in WORK.items():
+            times: list[list[float]] = [[] for _ in systems]
+            for _ in range(arguments.turns):
+                for seen, system in zip(times, systems, strict=True):
+                    if system is not None:
+                        start = time.perf_counter()
+                        system(source, folder / "out", arguments.workers)
+                        seen.append(time.perf_counter() - start)
+            ours, pillow = (arguments.images / statistics.median(seen) if seen else 0.0 for seen in times)
+            table.add_row(
+                name, f"{ours:,.0f}", f"{pillow:,.0f}" if pillow else "", f"{ours / pillow:.2f}" if pillow else ""
+            )
+    Console().print(f"{arguments.images} images, {arguments.workers} workers, median of {arguments.turns} turns")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

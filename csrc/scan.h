@@ -1,0 +1,54 @@
+// Walks over the Huffman codes of a baseline JPEG without computing a coefficient: is the data whole?
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ffcv {
+
+// A Huffman table as the JPEG standard gives it: bits[i] codes of i bits (1 to 16), and the symbols in order of codes.
+struct HuffmanCodes {
+    const uint8_t* bits;     // [17]
+    const uint8_t* symbols;  // [256]
+};
+
+class ScanChecker {
+public:
+    struct Layout {
+        std::array<HuffmanCodes, 4> dc, ac;             // by table number; null where there is none
+        std::array<std::array<uint8_t, 2>, 10> blocks;  // of an MCU: numbers of the DC and the AC table
+        size_t num_blocks, num_mcus, restart_interval;  // in MCUs; 0 for none
+    };
+
+    // True if `data`, which follow the scan's header, hold exactly the codes of all MCUs, the restart markers in turn,
+    // and the end marker: then every decoder decodes them without a complaint. False where that is not certain.
+    bool is_whole(std::span<const uint8_t> data, const Layout& layout);
+
+private:
+    static constexpr int window = 10;  // bits that are looked up at once
+
+    // What the next bits mean. AC tables hold as many symbols at a time as begin and end their codes in the window.
+    struct Step {
+        uint8_t bits;     // codes and values together; 0: the first code is longer than the window
+        uint8_t advance;  // coefficients
+        bool ends_block;
+        uint8_t code_bits;  // of the first symbol, without its value
+    };
+    struct Table {
+        std::array<Step, 1 << window> one, several;
+        std::array<uint8_t, 256> symbols;
+        std::array<int32_t, 18> limit;   // codes of up to i bits are below limit[i], left-aligned in 16 bits
+        std::array<int32_t, 17> offset;  // symbol of a code of i bits: symbols[code - offset[i]]
+        bool build(const HuffmanCodes& codes, bool is_dc);
+    };
+    class Bits;
+
+    static bool take_symbol(Bits& bits, const Table& table, int& symbol);
+    static bool take_block(Bits& bits, const Table& dc, const Table& ac);
+
+    std::vector<Table> tables_;  // DC tables by number, then AC tables
+};
+
+}  // namespace ffcv

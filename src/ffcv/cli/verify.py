@@ -1,0 +1,158 @@
+"""`ffcv verify`: is every byte of a file what was written, and does every sample decode?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from ffcv import _core
+from ffcv._restart_index import RestartIndex
+from ffcv.cli.progress import progress_bar
+from ffcv.data.beton import read_manifest, read_value
+from ffcv.errors import FfcvError, FormatError, message_of
+from ffcv.fields import RGBImageField
+from ffcv.fields.rgb_image import IMAGE_MODES
+from ffcv.format import FIRST_SECTION_ID, Section
+from ffcv.reader import Reader
+from ffcv.writer import available_cores
+
+_BLOCK = 256
+"""Allocations, or samples, that are checked at a time."""
+
+Problem = tuple[int | str, str]
+"""A sample (or the name of a section) and what is wrong with it."""
+
+
+def verify(file: Path, decode: bool, as_json: bool) -> bool:
+    """Checks `file` and prints what was found; False if anything is wrong.
+
+    Raises:
+        FormatError, OSError: The file does not open at all.
+    """
+    reader = Reader(file)
+    problems: list[Problem] = list(_check_sections(reader))
+    problems += _in_blocks(_check_contents, reader, len(reader.alloc_table), "Comparing checksums", "allocations")
+    if decode:
+        damaged = {sample for sample, _ in problems}
+        found = _in_blocks(_decode, reader, reader.num_samples, "Decoding", "samples")
+        problems += [problem for problem in found if problem[0] not in damaged]
+    _report(reader, problems, decode, as_json)
+    return not problems
+
+
+def _in_blocks(
+    check: Callable[[Reader, range], list[Problem]], reader: Reader, total: int, title: str, unit: str
+) -> list[Problem]:
+    """Checks 0 to `total` on all cores."""
+    problems: list[Problem] = []
+    with ThreadPoolExecutor(available_cores()) as pool, progress_bar(unit) as progress:
+        task = progress.add_task(title, total=total)
+        blocks = (range(start, min(start + _BLOCK, total)) for start in range(0, total, _BLOCK))
+        for found in _bounded_map(pool, lambda block: check(reader, block), blocks):
+            problems += found
+            progress.update(task, advance=_BLOCK)
+        progress.update(task, completed=total)
+    return problems
+
+
+def _bounded_map(pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterator[Any]) -> Iterator[Any]:
+    """`pool.map` that does not take all items at once."""
+    pending = []
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > 2 * available_cores():
+            yield pending.pop(0).result()
+    for future in pending:
+        yield future.result()
+
+
+def _check_contents(reader: Reader, rows: range) -> list[Problem]:
+    """Compares allocations with their checksums."""
+    if reader.checksums is None:
+        return []
+    end = min(rows.stop, len(reader.checksums.rows))  # the section of checksums itself was checked when opening
+    computed = reader.core_table.checksums(reader.data, rows.start, end)
+    wrong = np.flatnonzero(computed != reader.checksums.rows[rows.start : end])
+    problems: list[Problem] = []
+    for row in reader.alloc_table[rows.start : end][wrong]:
+        owner, where = int(row["sample_id"]), f"{row['size']} bytes at byte {row['ptr']}"
+        known: int | str = owner if owner < FIRST_SECTION_ID else _section_name(owner)
+        problems.append((known, f"checksum mismatch: the {where} are not those that were written"))
+    return problems
+
+
+def _section_name(section_id: int) -> str:
+    known = {int(section): f"section {section.name.lower()}" for section in Section}
+    return known.get(section_id, f"section {section_id - FIRST_SECTION_ID}")
+
+
+def _check_sections(reader: Reader) -> list[Problem]:
+    problems: list[Problem] = []
+    try:
+        read_manifest(reader)
+    except (ValueError, RecursionError) as error:
+        problems.append((_section_name(Section.MANIFEST), f"not a JSON object ({message_of(error)})"))
+    content = reader.section(Section.JPEG_RESTART_INDEX)
+    if content is not None:
+        try:
+            RestartIndex.from_bytes(content)
+        except ValueError as error:
+            problems.append((_section_name(Section.JPEG_RESTART_INDEX), message_of(error)))
+    return problems
+
+
+def _decode(reader: Reader, samples: range) -> list[Problem]:
+    """Decodes samples whole."""
+    problems: list[Problem] = []
+    for sample in samples:
+        for name, field in reader.fields.items():
+            try:
+                if isinstance(field, RGBImageField):
+                    _decode_image(reader, sample, name)
+                elif type(field).__module__.startswith("ffcv."):
+                    read_value(reader, sample, name)
+            except (FfcvError, ValueError, RecursionError) as error:
+                text = message_of(error).removeprefix(f"{reader.path}: ")
+                problems.append((sample, f"field {name!r}: {text}"))
+    return problems
+
+
+def _decode_image(reader: Reader, sample: int, name: str) -> None:
+    entry = reader.metadata[name][sample]
+    content = reader.read(int(entry["data_ptr"]))
+    if entry["mode"] != IMAGE_MODES["jpg"]:
+        return
+    height, width, components = _core.check_jpeg(content)
+    if (height, width) != (entry["height"], entry["width"]) or components not in (1, 3):
+        raise FormatError(
+            f"a JPEG of {height} x {width} pixels and {components} components, but the metadata say "
+            f"{entry['height']} x {entry['width']}"
+        )
+
+
+def _report(reader: Reader, problems: list[Problem], decode: bool, as_json: bool) -> None:
+    if as_json:
+        summary = {
+            "path": reader.path,
+            "num_samples": reader.num_samples,
+            "checksums": reader.checksums is not None,
+            "decoded": decode,
+            "bad": [{"sample": sample, "problem": problem} for sample, problem in problems],
+        }
+        print(json.dumps(summary, indent=2))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for sample, problem in problems:
+        console.print(f"sample {sample}: {problem}" if isinstance(sample, int) else f"{sample}: {problem}")
+    checked = ["structure"] + ["checksums"] * (reader.checksums is not None) + ["every sample decoded"] * decode
+    bad = len({sample for sample, _ in problems})
+    verdict = f"{bad:,} of {reader.num_samples:,} samples (or sections) are bad" if problems else "good"
+    console.print(f"{reader.path}: {verdict} ({', '.join(checked)})")
+    if reader.checksums is None and not decode:
+        console.print("it has no checksums, so that only --decode can find damaged samples")

@@ -1,0 +1,104 @@
+"""Image files as every source reads them: checked, and kept as JPEG where that loses nothing."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ffcv import _core
+from ffcv.errors import DecodeError, SourceError, one_line
+from ffcv.fields.rgb_image import EncodedImage, exif_orientation, turn
+
+__all__ = ["IMAGE_SUFFIXES", "ImageReader", "ImageValue"]
+
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".bmp",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".tif",
+        ".tiff",
+        ".gif",
+    )
+)
+# Only formats that are plain images: Pillow would start other programs for some of the rest.
+_PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+_JPEG_MAGIC = b"\xff\xd8\xff"
+
+ImageValue = EncodedImage | NDArray[np.uint8] | Image.Image
+"""What `RGBImageField` stores."""
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Turns the bytes of an image file into a value for `RGBImageField`; finds damaged ones.
+
+    Attributes:
+        passthrough: Give JPEGs of 1 or 3 components as they are, as `EncodedImage`; else decoded, uint8 [H, W, 3].
+        exif_orientation: Turn images as their EXIF orientation says. Those that it turns are decoded.
+        restart_markers: Transcode JPEGs that pass through, losslessly, so that a restart marker ends every row of MCUs.
+    """
+
+    passthrough: bool = True
+    exif_orientation: bool = False
+    restart_markers: bool = False
+
+    def read(self, data: bytes, where: str) -> ImageValue:
+        """Reads one file.
+
+        Args:
+            data: The file's bytes.
+            where: Names the file in errors.
+
+        Raises:
+            SourceError: Not an image, or a damaged one.
+        """
+        if not data.startswith(_JPEG_MAGIC):
+            return self._read_with_pillow(data, where)
+        content = np.frombuffer(data, dtype=np.uint8)
+        try:
+            if _core.jpeg_info(content)[2] not in (1, 3):  # CMYK, which the core does not convert
+                return self._read_with_pillow(data, where)
+            orientation = exif_orientation(data) if self.exif_orientation else 1
+            if orientation != 1:
+                return turn(Image.fromarray(_core.decode_jpeg(content)), orientation)
+            if not self.passthrough:
+                return _core.decode_jpeg(content)
+            height, width, _ = _core.check_jpeg(content)
+            if self.restart_markers and not len(_core.restart_index(content)):
+                data = _core.add_restart_markers(content).tobytes()
+        except DecodeError as error:
+            raise SourceError(f"{where}: damaged JPEG ({one_line(error)}); replace it or remove it") from error
+        return EncodedImage(data, height, width)
+
+    def _read_with_pillow(self, data: bytes, where: str) -> Image.Image:
+        try:
+            image = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
+            image.load()
+            return ImageOps.exif_transpose(image) if self.exif_orientation else image
+        except Image.UnidentifiedImageError as error:
+            raise SourceError(
+                f"{where}: not an image (it begins with {data[:8]!r}); replace it or remove it"
+            ) from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise SourceError(f"{where}: damaged image ({one_line(error)}); replace it or remove it") from error
+
+
+def read_file(path: str, where: str) -> bytes:
+    """A file's bytes; `SourceError` where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise SourceError(f"{where}: {error.strerror}; make it readable or remove it") from error

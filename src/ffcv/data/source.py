@@ -1,0 +1,132 @@
+"""What `ffcv write` converts: one interface, and the function that recognises what it was given."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ffcv.data.images import ImageReader
+from ffcv.errors import SourceError
+from ffcv.fields import Field, IntField, RGBImageField
+
+__all__ = ["Source", "class_labels", "open_source"]
+
+KINDS = (
+    "a folder with one sub-folder of images a class, .tar shards (WebDataset), .parquet, .csv of paths and labels, "
+    ".beton, or hf:NAME[:SPLIT] (Hugging Face)"
+)
+
+
+class Source(ABC):
+    """An indexable dataset that knows its fields: `source[i]` has one value for each.
+
+    Attributes:
+        name: What the manifest says the data came from.
+        classes: What the labels stand for, or None.
+    """
+
+    name: str
+    classes: list[str] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[Any, ...]: ...
+
+    def fields(self, image: RGBImageField) -> dict[str, Field]:
+        """The fields to write, with `image` for images."""
+        return {"image": image, "label": IntField()}
+
+    def manifest(self) -> dict[str, Any]:
+        """What a file written from the source keeps about it."""
+        return {"source": self.name} if self.classes is None else {"source": self.name, "classes": self.classes}
+
+
+def class_labels(values: Iterable[Any], where: str) -> tuple[list[int], list[str] | None]:
+    """Labels as numbers: whole numbers stay, names are numbered in alphabetical order.
+
+    Returns:
+        The labels, and the names where there are any.
+    """
+    texts = [str(value).strip() for value in values]
+    if all(re.fullmatch(r"[+-]?\d+", text) for text in texts):
+        return [int(text) for text in texts], None
+    if "" in texts:
+        raise SourceError(f"{where}: row {texts.index('')} has no label")
+    classes = sorted(set(texts))
+    numbers = {name: number for number, name in enumerate(classes)}
+    return [numbers[text] for text in texts], classes
+
+
+def open_source(
+    given: str,
+    images: ImageReader | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Source:
+    """Recognises a source by its name and content.
+
+    Args:
+        given: A path, a pattern of paths (`shards/train-{000..099}.tar`, `*.parquet`), or `hf:NAME[:SPLIT]`.
+        images: How to read image files.
+        image_column: For tables: the column of images; default the only one that could be.
+        label_column: For tables: the column of labels; default 'label' or the only one that could be.
+
+    Raises:
+        FileNotFoundError, SourceError: Nothing is there, or nothing that can be converted.
+    """
+    from ffcv.data.beton import BetonSource
+    from ffcv.data.folder import ImageFolder
+    from ffcv.data.huggingface import HuggingFaceSource
+    from ffcv.data.paths import PathList
+    from ffcv.data.webdataset import WebDatasetSource
+
+    images = images or ImageReader()
+    if given.startswith("hf:"):
+        return HuggingFaceSource.load(given[3:], images, image_column, label_column)
+    paths = expand(given)
+    first = Path(paths[0])
+    if len(paths) == 1 and first.is_dir():
+        if any((first / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
+            return HuggingFaceSource.load(str(first), images, image_column, label_column)
+        for suffix in (".tar", ".parquet"):
+            if inside := sorted(map(str, first.glob(f"*{suffix}"))):
+                paths, first = inside, Path(inside[0])
+                break
+        else:
+            return ImageFolder(first, images=images)
+    suffix = first.suffix.lower()
+    if suffix == ".tar":
+        return WebDatasetSource(paths, images)
+    if suffix == ".parquet":
+        from ffcv.data.parquet import ParquetSource
+
+        return ParquetSource(paths, images, image_column, label_column)
+    if suffix == ".beton":
+        return BetonSource(paths, images)
+    if suffix == ".csv" and len(paths) == 1:
+        return PathList(first, images, image_column, label_column)
+    raise SourceError(f"{given}: cannot be converted; give {KINDS}")
+
+
+def expand(given: str) -> list[str]:
+    """The paths that a pattern stands for, in order: `{000..012}` counts, `*` and `?` match what exists."""
+    counted = [given]
+    while match := re.search(r"\{(\d+)\.\.(\d+)\}", counted[0]):
+        first, last = match.groups()
+        if int(last) - int(first) >= 1_000_000:
+            raise SourceError(f"{given}: {match.group()} counts to too many files")
+        numbers = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        counted = [path.replace(match.group(), number, 1) for path in counted for number in numbers]
+        if not counted:
+            raise SourceError(f"{given}: {match.group()} counts nothing")
+    paths = [path for one in counted for path in (sorted(glob.glob(one)) if not os.path.exists(one) else [one])]
+    if not paths or len(paths) < len(counted):
+        raise FileNotFoundError(f"{given}: no such folder or file; expected one sub-folder a class, or give {KINDS}")
+    return paths

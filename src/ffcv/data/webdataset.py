@@ -1,0 +1,109 @@
+"""WebDataset shards: tar files in which the files of a sample share their name up to the first dot."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ffcv.data.images import IMAGE_SUFFIXES, ImageReader, ImageValue
+from ffcv.data.source import Source, class_labels
+from ffcv.errors import SourceError
+from ffcv.fields import Field, IntField, RGBImageField
+
+__all__ = ["WebDatasetSource"]
+
+
+class _Part(NamedTuple):
+    shard: int
+    offset: int
+    size: int
+
+
+class WebDatasetSource(Source):
+    """Images with labels from `KEY.jpg` (or .png, ...) and `KEY.cls` (or 'label' in `KEY.json`).
+
+    Opening reads the shards' headers; samples are then read from any thread, in any order. Labels are numbers or
+    names, which are numbered in alphabetical order; where no sample has one, the file gets none.
+
+    Args:
+        shards: Paths of uncompressed tar files.
+        images: How to read image files.
+
+    Raises:
+        SourceError: A shard is no tar file or damaged, has no images, or only some samples have labels.
+    """
+
+    def __init__(self, shards: Sequence[str | os.PathLike[str]], images: ImageReader | None = None) -> None:
+        self._shards = [os.fspath(shard) for shard in shards]
+        self.name = os.path.basename(self._shards[0])
+        self._images = images or ImageReader()
+        self._samples: list[tuple[str, _Part]] = []
+        labels: list[_Part | None] = []
+        for number, shard in enumerate(self._shards):
+            for key, parts in _samples_of(number, shard):
+                image = next((part for suffix, part in parts.items() if f".{suffix}" in IMAGE_SUFFIXES), None)
+                if image is None:
+                    raise SourceError(f"{shard}: sample {key!r} has no image, only {', '.join(sorted(parts))}")
+                self._samples.append((key, image))
+                labels.append(parts.get("cls", parts.get("json")))
+        if not self._samples:
+            raise SourceError(f"{self._shards[0]}: has no samples")
+        self.labels, self.classes = self._read_labels(labels)
+
+    def _read_labels(self, parts: list[_Part | None]) -> tuple[list[int] | None, list[str] | None]:
+        texts = [None if part is None else self._label(part) for part in parts]
+        if all(text is None for text in texts):
+            return None, None
+        if None in texts:
+            key, part = self._samples[texts.index(None)]
+            raise SourceError(f"{self._shards[part.shard]}: sample {key!r} has no label, though others have")
+        return class_labels(texts, self._shards[0])
+
+    def _label(self, part: _Part) -> str | None:
+        text = self._read(part).decode("utf-8", "replace").strip()
+        if not text.startswith("{"):
+            return text
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return None
+        label = next((value[name] for name in ("label", "cls", "class") if name in value), None)
+        return None if label is None else str(label)
+
+    def _read(self, part: _Part) -> bytes:
+        with open(self._shards[part.shard], "rb", buffering=0) as file:
+            content = os.pread(file.fileno(), part.size, part.offset)
+        if len(content) != part.size:
+            raise SourceError(f"{self._shards[part.shard]}: truncated; fetch it again")
+        return content
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> tuple[ImageValue] | tuple[ImageValue, int]:
+        key, part = self._samples[index]
+        image = self._images.read(self._read(part), f"{self._shards[part.shard]}: {key}")
+        return (image,) if self.labels is None else (image, self.labels[index])
+
+    def fields(self, image: RGBImageField) -> dict[str, Field]:
+        return {"image": image} if self.labels is None else {"image": image, "label": IntField()}
+
+
+def _samples_of(number: int, shard: str) -> list[tuple[str, dict[str, _Part]]]:
+    """(key, parts by suffix) of every sample, in the order of the shard."""
+    samples: dict[str, dict[str, _Part]] = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                folder, name = os.path.split(member.name)
+                if not member.isfile() or name.startswith("."):
+                    continue
+                stem, _, suffix = name.partition(".")
+                part = _Part(number, member.offset_data, member.size)
+                samples.setdefault(os.path.join(folder, stem), {})[suffix.lower()] = part
+    except (tarfile.TarError, OSError) as error:
+        raise SourceError(f"{shard}: not an uncompressed tar file, or damaged ({error})") from error
+    return list(samples.items())

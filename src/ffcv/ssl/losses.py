@@ -1,0 +1,59 @@
+"""What several methods' losses share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ffcv.ssl.distributed import gather, mean
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_float32(loss: Callable[P, R]) -> Callable[P, R]:
+    """Computes a loss in float32, whatever precision the encoder runs in (float64 stays float64).
+
+    Positional tensors, and those in lists, are widened, and autocast is off: it would do matrix products in
+    half precision even between float32 tensors.
+    """
+
+    @functools.wraps(loss)
+    def widened(*args: P.args, **kwargs: P.kwargs) -> R:
+        wide = cast(Any, _widen(args))
+        first = wide[0] if isinstance(wide[0], Tensor) else wide[0][0]
+        with torch.autocast(first.device.type, enabled=False):
+            return loss(*wide, **kwargs)
+
+    return widened
+
+
+def _widen(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_widen(item) for item in value)
+    half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if half else value
+
+
+@in_float32
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Mean cosine of the rows of two [N, E], over all ranks (see `distributed.mean`)."""
+    return mean((F.normalize(first, dim=1) * F.normalize(second, dim=1)).sum(1))
+
+
+@in_float32
+def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of queries [N, E] against the keys [N, E] of all ranks (van den Oord et al.,
+    https://arxiv.org/abs/1807.03748, equation 4, with cosines): row i of one belongs to row i of the other,
+
+        mean_i  -log( exp(q_i . k_i / t)  /  sum_j exp(q_i . k_j / t) ).
+    """
+    everyone = gather(F.normalize(keys, dim=1))
+    logits = F.normalize(queries, dim=1) @ everyone.rows.T / temperature
+    partner = torch.arange(everyone.offset, everyone.offset + len(queries), device=queries.device)
+    return mean(F.cross_entropy(logits, partner, reduction="none"))

@@ -1,0 +1,42 @@
+"""Orders that a torch sampler draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ffcv.random import stream_id
+from ffcv.traversal_order.base import TraversalOrder
+
+if TYPE_CHECKING:
+    from ffcv.loader.loader import Loader
+
+
+class Sampled(TraversalOrder):
+    """What a sampler gives, drawn anew every epoch from (seed, epoch), so that all ranks and resumed runs agree.
+
+    Args:
+        loader: The loader.
+        sampler: Any iterable of dataset indices: `torch.utils.data.WeightedRandomSampler`, a list, ...
+    """
+
+    def __init__(self, loader: Loader, sampler: Iterable[int]) -> None:
+        super().__init__(loader)
+        self.sampler: Any = sampler
+
+    def epoch_length(self, epoch: int) -> int:
+        return len(self.sampler) if hasattr(self.sampler, "__len__") else super().epoch_length(epoch)
+
+    def sample_order(self, epoch: int) -> np.ndarray:
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+        seed = stream_id("sampler", self.seed, epoch)
+        own = getattr(self.sampler, "generator", None)
+        if isinstance(own, torch.Generator):
+            own.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return np.fromiter((int(index) for index in self.sampler), np.int64)

@@ -1,0 +1,260 @@
+"""`ffcv verify`, `merge`, `extract` and what `info` says about images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from command_line import assert_one_line_error, run
+from datasets import photo_samples
+from ffcv.fields import (
+    BytesField,
+    EncodedImage,
+    FloatField,
+    IntField,
+    JSONField,
+    NDArrayField,
+    RGBImageField,
+    TorchTensorField,
+)
+from ffcv.fields.rgb_image import encode_jpeg
+from ffcv.format import ALLOCATION, Section
+from ffcv.reader import Reader
+from ffcv.writer import DatasetWriter
+
+
+def everything(path: Path, first: int = 0, count: int = 6, **options: object) -> Path:
+    """A file with every kind of field; images alternate between JPEG and raw."""
+    fields = {
+        "image": RGBImageField(),
+        "label": IntField(),
+        "x": FloatField(),
+        "blob": BytesField(),
+        "array": NDArrayField("<f4", (2,)),
+        "tensor": TorchTensorField(torch.int16, (3,)),
+        "json": JSONField(),
+    }
+    samples = []
+    for i in range(first, first + count):
+        pixels = np.ascontiguousarray(photo_samples(1)[0][0][: 20 + i, : 30 + i])
+        image = pixels if i % 2 else EncodedImage(encode_jpeg(pixels, 90), *pixels.shape[:2])
+        array, tensor = np.full(2, i, np.float32), torch.full((3,), i, dtype=torch.int16)
+        samples.append((image, i % 2, i / 2, bytes([i]) * i, array, tensor, {"i": i}))
+    settings: dict[str, object] = {"num_workers": 1, "manifest": {"classes": ["cat", "dog"]}, **options}
+    DatasetWriter(path, fields, **settings).from_indexed_dataset(samples)  # type: ignore[arg-type]
+    return path
+
+
+def damage(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return everything(tmp_path / "all.beton")
+
+
+def test_verify_good_files(file: Path, shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (file, *sorted((shared_dir / "golden").glob("*.beton"))):
+        for options in ((), ("--decode",), ("--decode", "--json")):
+            status, stdout, _ = run(capsys, "verify", path, *options)
+            assert status == 0
+            if "--json" in options:
+                assert json.loads(stdout)["bad"] == []
+            else:
+                assert f"{path}: good (structure" in stdout
+
+
+def test_verify_lists_every_bad_sample(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reader = Reader(file)
+    for sample in (1, 4):
+        damage(file, int(reader.metadata["image"]["data_ptr"][sample]) + 300)
+    damage(file, int(reader.metadata["array"][5]))
+    damage(file, reader.sections[Section.MANIFEST][0])
+    status, stdout, _ = run(capsys, "verify", file)
+    assert status == 1
+    lines = stdout.splitlines()
+    for expected in ("sample 1: checksum", "sample 4: checksum", "sample 5: checksum", "section manifest: "):
+        assert any(line.startswith(expected) for line in lines)
+    assert lines[-1].startswith(f"{file}: 4 of 6 samples (or sections) are bad")
+    status, stdout, _ = run(capsys, "verify", file, "--decode", "--json")
+    assert status == 1
+    bad = json.loads(stdout)["bad"]
+    assert {entry["sample"] for entry in bad} == {1, 4, 5, "section manifest"}
+
+
+def test_verify_decodes_where_there_are_no_checksums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = everything(tmp_path / "x.beton", checksums=False)
+    reader = Reader(path)
+    content = bytearray(path.read_bytes())
+    pointer = int(reader.metadata["image"]["data_ptr"][2])
+    size = int(reader.sizes(np.array([pointer], np.uint64))[0])
+    content[pointer + size // 2 : pointer + size] = bytes(size - size // 2)
+    content[int(reader.metadata["json"]["ptr"][3])] = ord("x")
+    path.write_bytes(content)
+    status, stdout, _ = run(capsys, "verify", path)
+    assert status == 0
+    assert "it has no checksums, so that only --decode can find damaged samples" in stdout
+    status, stdout, _ = run(capsys, "verify", path, "--decode")
+    assert status == 1
+    assert "sample 2: field 'image': damaged JPEG" in stdout
+    assert "sample 3: field 'json': " in stdout
+    assert "2 of 6 samples (or sections) are bad" in stdout
+
+
+def test_verify_finds_a_jpeg_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.beton"
+    jpeg = encode_jpeg(np.zeros((8, 9, 3), np.uint8), 90)
+    writer = DatasetWriter(path, {"image": RGBImageField()}, num_workers=1)
+    writer.from_indexed_dataset([(EncodedImage(jpeg, 8, 9),), (EncodedImage(jpeg, 8, 8),)])
+    status, stdout, _ = run(capsys, "verify", path, "--decode")
+    assert status == 1
+    assert "sample 1: field 'image': a JPEG of 8 x 9 pixels and 3 components, but the metadata say 8 x 8" in stdout
+
+
+def test_verify_files_that_do_not_open(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reader = Reader(file)
+    damage(file, reader._metadata_start + 60)
+    status, _, stderr = run(capsys, "verify", file)
+    assert status == 1
+    assert "error: " in stderr
+    status, _, stderr = run(capsys, "verify", tmp_path / "none.beton")
+    assert_one_line_error(status, stderr, "no such file")
+
+
+def contents(path: Path) -> list[tuple[object, ...]]:
+    from ffcv.data import BetonSource
+
+    source = BetonSource([path])
+    rows = []
+    for i in range(len(source)):
+        row = source[i]
+        rows.append(tuple(v.tobytes() if isinstance(v, np.ndarray) else str(v) for v in row))
+    return rows
+
+
+def test_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = everything(tmp_path / "a.beton"), everything(tmp_path / "b.beton", first=6, count=3)
+    out = tmp_path / "out.beton"
+    status, stdout, _ = run(capsys, "merge", out, a, b)
+    assert status == 0
+    assert "9 images of 2 classes" in stdout
+    assert contents(out) == contents(a) + contents(b)
+    assert Reader(out).metadata["image"]["mode"].tolist() == [0, 1] * 4 + [0]
+    # One after the other, or all at once: the same bytes.
+    whole = everything(tmp_path / "whole.beton", count=9)
+    assert contents(out) == contents(whole)
+
+
+def test_merge_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = everything(tmp_path / "a.beton")
+    other_classes = everything(tmp_path / "b.beton", manifest={"classes": ["dog", "cat"]})
+    DatasetWriter(tmp_path / "c.beton", {"label": IntField()}, num_workers=1).from_indexed_dataset([(1,)])
+    status, _, stderr = run(capsys, "merge", tmp_path / "out.beton", a, other_classes)
+    assert_one_line_error(status, stderr, other_classes, "its class names are not those of")
+    status, _, stderr = run(capsys, "merge", tmp_path / "out.beton", a, tmp_path / "c.beton")
+    assert_one_line_error(status, stderr, "only files with the same fields can be merged")
+    status, _, stderr = run(capsys, "merge", a, a)
+    assert status == 2
+    assert sorted(os.listdir(tmp_path)) == ["a.beton", "b.beton", "c.beton"]
+
+
+def test_merge_refuses_damaged_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = everything(tmp_path / "a.beton")
+    damage(a, int(Reader(a).metadata["image"]["data_ptr"][1]) + 7)
+    status, _, stderr = run(capsys, "merge", tmp_path / "out.beton", a)
+    assert_one_line_error(status, stderr, "sample 1", "checksum mismatch")
+    assert os.listdir(tmp_path) == ["a.beton"]
+
+
+def test_write_selects_filters_shuffles_and_shards(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, out = contents(file), tmp_path / "out.beton"
+    assert run(capsys, "write", file, out, "--select", "1:6:2")[0] == 0
+    assert contents(out) == rows[1:6:2]
+    assert run(capsys, "write", file, out, "--where", "label=1")[0] == 0
+    assert contents(out) == rows[1::2]
+    assert run(capsys, "write", file, out, "--where", "x=0.5,2")[0] == 0
+    assert contents(out) == [rows[1], rows[4]]
+    assert run(capsys, "write", file, out, "--shuffle", "3")[0] == 0
+    shuffled = contents(out)
+    assert sorted(map(str, shuffled)) == sorted(map(str, rows))
+    assert shuffled != rows
+    run(capsys, "write", file, out, "--shuffle", "3", "--workers", "1")
+    assert contents(out) == shuffled
+    assert run(capsys, "write", file, out, "--shards", "2")[0] == 0
+    shards = [tmp_path / f"out-0000{i}-of-00002.beton" for i in range(2)]
+    assert contents(shards[0]) + contents(shards[1]) == rows
+    assert run(capsys, "write", file, out, "--write-mode", "raw")[0] == 0
+    assert Reader(out).metadata["image"]["mode"].tolist() == [1] * 6
+    for options in (("--where", "label"), ("--where", "label=x"), ("--select", "a:b")):
+        assert run(capsys, "write", file, out, *options)[0] == 2
+    for options in (("--where", "nope=1"), ("--where", "label=9"), ("--shards", "7")):
+        assert run(capsys, "write", file, out, *options)[0] == 1
+
+
+def test_extract_and_write_again(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "files"
+    status, stdout, _ = run(capsys, "extract", file, folder)
+    assert status == 0
+    assert "6 samples" in stdout
+    with open(folder / "samples.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [row["path"] for row in rows][:2] == ["cat/00000000.jpg", "dog/00000001.png"]
+    assert rows[3]["label"] == "1"
+    assert rows[3]["x"] == "1.5"
+    assert (folder / rows[3]["blob"]).read_bytes() == b"\x03\x03\x03"
+    assert np.load(folder / rows[3]["array"]).tolist() == [3, 3]
+    assert np.load(folder / rows[3]["tensor"]).tolist() == [3, 3, 3]
+    assert json.loads((folder / rows[3]["json"]).read_text()) == {"i": 3}
+    again = tmp_path / "again.beton"
+    assert run(capsys, "write", folder / "samples.csv", again)[0] == 0
+    before, after = Reader(file), Reader(again)
+    assert after.metadata["label"].tolist() == before.metadata["label"].tolist()
+    for i in range(6):
+        pointers = [int(reader.metadata["image"]["data_ptr"][i]) for reader in (before, after)]
+        assert before.read(pointers[0]).tobytes() == after.read(pointers[1]).tobytes()
+    status, _, stderr = run(capsys, "extract", file, folder)
+    assert_one_line_error(status, stderr, "is not empty; give a new folder")
+
+
+def test_extract_keeps_inside_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = everything(tmp_path / "x.beton", manifest={"classes": ["../../evil", ".."]})
+    (tmp_path / "inner").mkdir()
+    assert run(capsys, "extract", path, tmp_path / "inner" / "files", "--select", ":2")[0] == 0
+    assert sorted(os.listdir(tmp_path / "inner" / "files")) == ["class-0", "class-1", "samples.csv"]
+    assert sorted(os.listdir(tmp_path)) == ["inner", "x.beton"]
+
+
+def test_info_shows_sizes_and_extras(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, stdout, _ = run(capsys, "info", file)
+    assert status == 0
+    for part in ("longer side of image", "16-31", "32-63", "has checksums", "50.0% JPEG", "2 classes: cat, dog"):
+        assert part in stdout
+    summary = json.loads(run(capsys, "info", file, "--json")[1])
+    assert summary["fields"]["image"]["long_sides"] == {"16-31": 2, "32-63": 4}
+    assert summary["checksums"] is True
+    assert summary["restart_index"] is False
+    plain = everything(tmp_path / "plain.beton", checksums=False)
+    assert "has no checksums" in run(capsys, "info", plain)[1]
+
+
+def test_allocation_of_another_sample_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = everything(tmp_path / "x.beton", checksums=False, manifest=None)
+    content = bytearray(path.read_bytes())
+    table = np.frombuffer(content, ALLOCATION, offset=int(Reader(path).header["alloc_table_ptr"]))
+    table = table.copy()
+    table["sample_id"][[0, -1]] = table["sample_id"][[-1, 0]]
+    content[-table.nbytes :] = table.tobytes()
+    path.write_bytes(content)
+    status, _, stderr = run(capsys, "verify", path)
+    assert_one_line_error(status, stderr, "which belongs to another sample")

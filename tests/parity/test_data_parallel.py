@@ -1,0 +1,85 @@
+"""Every method's loss and gradient on two processes, with equal and with uneven shares, are those on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import two_processes
+from torch import Tensor
+
+from ffcv.ssl import methods
+from ffcv.ssl.methods import barlow, byol, dino, lejepa, mocov3, nnclr, simclr, simsiam, supervised, swav, vicreg
+
+COUNTS = [(4, 4), (5, 2)]
+WIDTH, SCORES = 12, 6
+
+
+def _random(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _swav(v: list[Tensor], labels: Tensor) -> Tensor:
+    return swav.swav(v, [swav.sinkhorn(s.detach(), 0.3, 3) for s in v[:2]], 0.5)
+
+
+def _lejepa(v: list[Tensor], labels: Tensor) -> Tensor:
+    directions = lejepa.random_directions(SCORES, 16, seed=3)
+    return lejepa.prediction(v, 2) + sum(lejepa.sigreg(z, directions, 5.0, 17) for z in v)
+
+
+def _dino(v: list[Tensor], labels: Tensor) -> Tensor:
+    teacher = [1.3 * z.detach() for z in v[:2]]
+    return dino.dino(v, teacher, dino.batch_centre(teacher), (0.5, 0.3))
+
+
+LOSSES: dict[str, Callable[[list[Tensor], Tensor], Tensor]] = {
+    "barlow": lambda v, _: barlow.barlow_twins(v[0], v[1], 0.1)["loss"],
+    "byol": lambda v, _: byol.byol(v[:2], [z.detach() for z in v[1:]]),
+    "dino": _dino,
+    "lejepa": _lejepa,
+    "mocov3": lambda v, _: mocov3.mocov3(v[:2], [z.detach() for z in v[1:]], 0.5),
+    "nnclr": lambda v, _: nnclr.nnclr(v[:2], v[1:], F.normalize(_random(9, SCORES, seed=4), dim=1), 0.5),
+    "simclr": lambda v, _: simclr.nt_xent(v[0], v[1], 0.5),
+    "simsiam": lambda v, _: simsiam.simsiam(v[:2], v[1:]),
+    "supervised": lambda v, labels: supervised.cross_entropy(v[0], labels, 0.1)["loss"],
+    "swav": _swav,
+    "vicreg": lambda v, _: vicreg.vicreg(v[0], v[1], (25.0, 25.0, 1.0))["loss"],
+}
+
+
+def _loss_and_gradient(name: str, begin: int, end: int, total: int) -> list[Tensor]:
+    """Of a weight that all images share, for the images from `begin` to `end`."""
+    weight = _random(WIDTH, SCORES, seed=9).requires_grad_()
+    views = [z[begin:end] @ weight for z in _random(3, total, WIDTH, seed=5)]
+    loss = LOSSES[name](views, torch.arange(total)[begin:end] % SCORES)
+    (gradient,) = torch.autograd.grad(loss, weight)
+    return [loss.detach(), gradient]
+
+
+def _on_rank(rank: int) -> dict[str, list[list[Tensor]]]:
+    return {
+        name: [_loss_and_gradient(name, rank * a, a + rank * b, a + b) for a, b in COUNTS] for name in LOSSES
+    }
+
+
+@pytest.fixture(scope="module")
+def on_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    return two_processes.run(_on_rank, tmp_path_factory.mktemp("ranks"))
+
+
+def test_every_method_is_here() -> None:
+    assert sorted(LOSSES) == methods.names()
+
+
+@pytest.mark.parametrize("case", [0, 1], ids=["equal", "uneven"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_two_processes_equal_one(name: str, case: int, on_two: tuple[Any, Any]) -> None:
+    """The mean over ranks of losses and of gradients, as DistributedDataParallel takes it."""
+    loss, gradient = _loss_and_gradient(name, 0, sum(COUNTS[case]), sum(COUNTS[case]))
+    (first_loss, first_gradient), (second_loss, second_gradient) = (rank[name][case] for rank in on_two)
+    torch.testing.assert_close((first_loss + second_loss) / 2, loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close((first_gradient + second_gradient) / 2, gradient, rtol=1e-9, atol=1e-13)

@@ -1,0 +1,31 @@
+"""A file of numbers, arrays and bytes, for tests that need no images."""
+
+from pathlib import Path
+
+import numpy as np
+
+from datasets import InMemory
+from ffcv import DatasetWriter
+from ffcv.fields import BytesField, FloatField, IntField, NDArrayField
+
+SHAPE = (7,)
+
+
+def content(i: int) -> np.ndarray:
+    return np.full(i % 5, i % 256, np.uint8)
+
+
+def write_numbers(path: Path, count: int) -> Path:
+    """index: i, value: sin(i), array: seven times i (float32), bytes: i % 5 times the byte i."""
+    fields = {
+        "index": IntField(),
+        "value": FloatField(),
+        "array": NDArrayField(np.dtype("<f4"), SHAPE),
+        "bytes": BytesField(),
+    }
+    samples = [(i, float(np.sin(i)), np.full(SHAPE, i, np.float32), content(i)) for i in range(count)]
+    DatasetWriter(path, fields, num_workers=1).from_indexed_dataset(InMemory(samples))
+    return path
+
+
+NUMBERS_ONLY = {"array": None, "bytes": None, "value": None}

@@ -1,0 +1,339 @@
+"""Beginnings and ends: threads, forks, exits, exceptions, memory; nothing hangs and nothing leaks."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import write_photos
+from ffcv import Loader, OrderOption
+from ffcv.cores import available_cores
+from ffcv.loader.handoff import Closed, Handoff
+from ffcv.loader.slots import SlotPool
+from ffcv.transforms import CenterCrop, ToDevice, ToTensor, ToTorchImage
+from small_files import NUMBERS_ONLY, write_numbers
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def beton(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("life") / "photos.beton", COUNT)
+
+
+def loader_of(path: Path, *more: Any, **options: Any) -> Loader:
+    defaults: dict[str, Any] = {"batch_size": 4, "num_workers": 2, "seed": 3}
+    return Loader(
+        path,
+        pipelines={"image": [CenterCrop((16, 16), 1.0), ToTensor(), ToTorchImage(), *more]},
+        **(defaults | options),
+    )
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs `code` in a process of its own; the time limit only turns a hang into a failure."""
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | environment)
+
+
+def threads(expected: int | None = None) -> int:
+    """This process's threads; waits a while for those that have been joined to leave the system's list."""
+    count = 0
+    for _ in range(500):
+        count = len(os.listdir("/proc/self/task"))
+        if expected is None or count == expected:
+            break
+        time.sleep(0.01)
+    return count
+
+
+def resident_kib() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+
+def test_closing_ends_all_threads_and_keeps_batches(beton: Path) -> None:
+    gc.collect()
+    before = threads()
+    with loader_of(beton) as loader:
+        iterator = iter(loader)
+        kept = next(iterator).image
+        content = kept.clone()
+        assert threads() > before
+    assert threads(before) == before
+    assert torch.equal(kept, content)
+    with pytest.raises(StopIteration):
+        next(iterator)
+    with pytest.raises(RuntimeError, match="is closed"):
+        iter(loader)
+    with pytest.raises(RuntimeError, match="is closed"):
+        loader[0]
+    loader.close()
+
+
+@pytest.mark.parametrize("os_cache", [True, False])
+def test_many_loaders_dropped_in_mid_epoch_leave_nothing(beton: Path, os_cache: bool) -> None:
+    """In a process with one malloc arena, or the memory that threads' arenas keep would hide or feign a leak."""
+    result = run(
+        f"""
+        import gc, os, threading, time
+        from pathlib import Path
+        from ffcv import Loader
+        from ffcv.transforms import CenterCrop
+
+        def drop_some(count):
+            for _ in range(count):
+                pipelines = {{"image": [CenterCrop((16, 16), 1.0)]}}
+                iterator = iter(Loader({str(beton)!r}, 4, num_workers=2, os_cache={os_cache}, pipelines=pipelines))
+                next(iterator)
+            del iterator
+            for thread in threading.enumerate():
+                if thread.name.startswith("ffcv"):
+                    thread.join()
+            gc.collect()
+            time.sleep(0.1)  # threads that have been joined take a moment to leave the system's list
+            lines = Path("/proc/self/status").read_text().splitlines()
+            resident = int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+            return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")), resident
+
+        before, after = drop_some(50), drop_some(200)
+        print(*(b - a for a, b in zip(before, after)))
+        """,
+        MALLOC_ARENA_MAX="1",
+    )
+    assert result.returncode == 0, result.stderr
+    threads_left, descriptors_left, kib = map(int, result.stdout.split())
+    assert (threads_left, descriptors_left) == (0, 0)
+    assert kib < 1024
+
+
+def test_memory_does_not_grow(tmp_path: Path) -> None:
+    path = write_numbers(tmp_path / "numbers.beton", 512)
+    loader = Loader(path, 8, num_workers=2, shuffle=True, seed=1, return_indices=True)
+
+    def epochs(count: int) -> None:
+        for _ in range(count):
+            for _batch in loader:
+                pass
+
+    epochs(30)
+    gc.collect()
+    before = resident_kib()
+    epochs(30)  # 1,920 batches; `make soak` runs 10,000 with images
+    gc.collect()
+    assert resident_kib() - before < 1024
+
+
+def test_memory_ahead_is_bounded(beton: Path) -> None:
+    made: list[int] = []
+
+    class Count(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made.append(1)
+            return x
+
+    def after_first(**options: Any) -> int:
+        made.clear()
+        iterator = iter(loader_of(beton, Count(), batch_size=2, **options))
+        next(iterator)
+        handoff = iterator._handoff
+        with handoff._changed:  # until the producer waits for room
+            ahead = min(options.get("batches_ahead", 3), 1 if "ahead_bytes" in options else 99)
+            assert handoff._changed.wait_for(lambda: len(handoff._items) == ahead, timeout=30)
+        iterator.close()
+        return len(made)
+
+    assert after_first(batches_ahead=3) == 4
+    assert after_first(batches_ahead=1) == 2
+    assert after_first(batches_ahead=5, ahead_bytes=1) == 2
+
+
+def test_a_handoff_ends_for_both_sides() -> None:
+    handoff = Handoff(2, 1 << 20)
+    handoff.put("a")
+    assert handoff.get() == "a"
+    handoff.close()
+    with pytest.raises(Closed):
+        handoff.put("b")
+    with pytest.raises(Closed):
+        handoff.wait_for_room(1)
+    with pytest.raises(StopIteration):
+        handoff.get()
+
+
+def test_slots_of_other_sizes_are_let_go() -> None:
+    pool = SlotPool(keep=2)
+    for side in range(1, 20):  # progressive resolution
+        pool.allocate((side, 1000), np.dtype(np.float32))
+    pool.allocate((1,), np.dtype(np.uint8))
+    assert len(pool._free) <= 2
+    held = pool.allocate((19, 1000), np.dtype(np.float32))
+    assert held.shape == (19, 1000)
+    pool.clear()
+    assert not pool._free
+
+
+def test_an_exception_keeps_its_traceback(beton: Path) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.the_line_to_blame(x)
+
+        def the_line_to_blame(self, x: torch.Tensor) -> torch.Tensor:
+            raise KeyError("mine")
+
+    for os_cache in (True, False):
+        with pytest.raises(KeyError, match="mine") as caught:
+            list(loader_of(beton, Broken(), os_cache=os_cache))
+        assert "the_line_to_blame" in "".join(traceback.format_tb(caught.value.__traceback__))
+
+    class Order:
+        def __iter__(self) -> Any:
+            yield 1
+            raise RuntimeError("in the sampler")
+
+        def __len__(self) -> int:
+            return 9
+
+    with pytest.raises(RuntimeError, match="in the sampler"):
+        list(loader_of(beton, sampler=Order()))
+
+
+def test_two_loaders_and_a_torch_data_loader_at_once(beton: Path) -> None:
+    class Plain(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, index: int) -> int:
+            return index
+
+    first, second = loader_of(beton, seed=1), loader_of(beton, seed=2, os_cache=False)
+    with torch.random.fork_rng():
+        plain = torch.utils.data.DataLoader(Plain(), 2, num_workers=1, multiprocessing_context="fork")
+        count = sum(1 for _ in zip(first, second, plain, strict=False))
+    assert count == 4
+
+
+def test_a_loader_works_in_a_forked_process(beton: Path) -> None:
+    result = run(f"""
+        import os, sys
+        from pathlib import Path
+        from ffcv import Loader
+        from ffcv.transforms import CenterCrop
+        pipelines = {{"image": [CenterCrop((16, 16), 1.0)]}}
+        loader = Loader(Path({str(beton)!r}), 4, num_workers=2, seed=1, pipelines=pipelines)
+        iterator = iter(loader)
+        next(iterator)
+        child = os.fork()
+        if child == 0:
+            try:
+                next(iterator)
+            except RuntimeError as error:
+                assert "forked" in str(error), error
+                batches = list(loader)
+                assert len(batches) == 6, len(batches)
+                loader.close()
+                sys.exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(list(iterator)))
+    """)
+    assert (result.returncode, result.stdout) == (0, "7 5\n"), result.stderr
+
+
+def test_ctrl_c_ends_a_wait(beton: Path) -> None:
+    code = f"""
+        import threading, torch
+        from ffcv import Loader
+        from ffcv.transforms import CenterCrop, ToTensor
+        class Stuck(torch.nn.Module):
+            def forward(self, x):
+                print("waiting", flush=True)
+                threading.Event().wait(3)
+                return x
+        loader = Loader({str(beton)!r}, 4, pipelines={{"image": [CenterCrop((16, 16), 1.0), ToTensor(), Stuck()]}})
+        try:
+            next(iter(loader))
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0].splitlines()[-1] == "interrupted"
+    assert process.returncode == 0
+
+
+def test_leaving_in_mid_epoch_is_clean(beton: Path) -> None:
+    result = run(f"""
+        from ffcv import Loader
+        from ffcv.transforms import RandomResizedCrop
+        loaders = [Loader({str(beton)!r}, 1, os_cache=c, pipelines={{"image": [RandomResizedCrop((224, 224))]}})
+                   for c in (True, False)]
+        iterators = [iter(loader) for loader in loaders for _ in range(3)]
+        for iterator in iterators:
+            next(iterator)
+        iter(loaders[0])
+        print("leaving")
+    """)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "leaving\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity masks")
+def test_cores_follow_the_affinity_mask() -> None:
+    one = min(os.sched_getaffinity(0))
+    result = run(f"""
+        import os
+        os.sched_setaffinity(0, {{{one}}})
+        from ffcv.cores import available_cores
+        print(available_cores())
+    """)
+    assert result.stdout == "1\n", result.stderr
+    assert 1 <= available_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_what_trainers_look_for(tmp_path: Path) -> None:
+    """Lightning and Hugging Face's Trainer treat a loader as theirs by these; neither is installed here."""
+    loader = Loader(write_numbers(tmp_path / "numbers.beton", 30), 4, pipelines=NUMBERS_ONLY, shuffle=True, seed=2)
+    for name in ("__iter__", "__len__", "state_dict", "load_state_dict", "set_epoch", "batch_size"):
+        assert hasattr(loader, name)
+    seen = []
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        iterator = iter(loader)
+        seen.append([next(iterator).index.flatten().tolist() for _ in range(len(loader))])  # exactly len() batches
+    state = torch.load(_saved(loader.state_dict(), tmp_path / "state.pt"), weights_only=True)
+    other = Loader(tmp_path / "numbers.beton", 4, pipelines=NUMBERS_ONLY, order=OrderOption.RANDOM, seed=2)
+    other.load_state_dict(state)
+    assert list(other) == []  # the epoch had been handed out whole
+    assert other.next_epoch == 2
+
+
+def _saved(state: dict, path: Path) -> Path:
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here: copies to a GPU cannot be tested")
+def test_copies_to_a_gpu_are_complete_before_memory_is_used_again(tmp_path: Path) -> None:
+    path = write_photos(tmp_path / "photos.beton", 24)
+
+    def batches(device: str) -> list[torch.Tensor]:
+        loader = loader_of(path, ToDevice(device), batch_size=2, order=OrderOption.RANDOM, batches_ahead=3)
+        found = []
+        for _ in range(4):
+            for batch in loader:
+                if device != "cpu":
+                    torch.cuda._sleep(2_000_000)  # the consumer is slow, the copies are in a hurry
+                found.append(batch.image.clone())
+        return [image.cpu() for image in found]
+
+    assert all(torch.equal(a, b) for a, b in zip(batches("cpu"), batches("cuda"), strict=True))
