@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
-from views import default_data
+from views import cpu_seconds, default_data
 from workloads import read_photos
 
 LONGER_SIDE, QUALITY = 256, 90
@@ -80,6 +81,13 @@ def with_ours(source: Path, out: Path, workers: int, encode: bool, restart_marke
     writer.from_indexed_dataset(dataset, chunksize=16)
 
 
+def measure(system: Callable[..., None], source: Path, out: Path, workers: int) -> tuple[float, float]:
+    """Seconds, and CPU seconds of this process and of those that it started."""
+    start, cpu = time.perf_counter(), cpu_seconds()
+    system(source, out, workers)
+    return time.perf_counter() - start, cpu_seconds() - cpu
+
+
 WORK = {
     "passthrough, every image checked": (
         lambda *a: with_ours(*a, encode=False),
@@ -100,22 +108,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
-    table = Table("work", "ours, images/s", "Pillow pool, images/s", "ratio")
+    table = Table("work", "system", "images/s", "CPU s / 1000 images", "speed, times Pillow", "CPU, Pillow / ours")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source = prepare(arguments.data or default_data(), folder, arguments.images)
         for name, systems in WORK.items():
-            times: list[list[float]] = [[] for _ in systems]
+            turns: list[list[tuple[float, float]]] = [[] for _ in systems]
             for _ in range(arguments.turns):
-                for seen, system in zip(times, systems, strict=True):
+                for seen, system in zip(turns, systems, strict=True):
                     if system is not None:
-                        start = time.perf_counter()
-                        system(source, folder / "out", arguments.workers)
-                        seen.append(time.perf_counter() - start)
-            ours, pillow = (arguments.images / statistics.median(seen) if seen else 0.0 for seen in times)
-            table.add_row(
-                name, f"{ours:,.0f}", f"{pillow:,.0f}" if pillow else "", f"{ours / pillow:.2f}" if pillow else ""
-            )
+                        seen.append(measure(system, source, folder / "out", arguments.workers))
+            rows = [[statistics.median(column) for column in zip(*seen, strict=True)] for seen in turns]
+            ratios = [rows[1][i] / rows[0][i] for i in range(2)] if rows[1] else []
+            for system, row, shown in zip(("ours", "Pillow pool"), rows, (ratios, []), strict=True):
+                if row:
+                    speed, cpu = arguments.images / row[0], row[1] / arguments.images * 1000
+                    table.add_row(name, system, f"{speed:,.0f}", f"{cpu:.2f}", *(f"{ratio:.2f}" for ratio in shown))
     Console().print(f"{arguments.images} images, {arguments.workers} workers, median of {arguments.turns} turns")
     Console().print(table)
 

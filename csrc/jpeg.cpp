@@ -12,8 +12,19 @@ struct JpegDecoder::Handle {
     JpegErrors errors;
     ScanChecker scan_checker;
 
+    void begin(std::span<const uint8_t> bytes);
     bool scan_is_whole();
 };
+
+// A new decompressor for each image (2 microseconds): libjpeg keeps the last image's tables, and would decode one that
+// lacks its own with them.
+void JpegDecoder::Handle::begin(std::span<const uint8_t> bytes) {
+    jpeg_destroy_decompress(&info);
+    jpeg_create_decompress(&info);
+    errors.limit_scans(info);
+    jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
+    jpeg_read_header(&info, TRUE);
+}
 
 // After jpeg_read_header: true if the scan that follows is the only one, baseline, and surely without damage.
 bool JpegDecoder::Handle::scan_is_whole() {
@@ -71,8 +82,7 @@ JpegHeader JpegDecoder::read_header(std::span<const uint8_t> bytes) {
         throw DecodeError(std::string("not a readable JPEG: ") + handle_->errors.message);
     }
     if (bytes.empty()) throw DecodeError("not a readable JPEG: it is empty");
-    jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
-    jpeg_read_header(&info, TRUE);
+    handle_->begin(bytes);
     const JpegHeader header{static_cast<int>(info.image_height), static_cast<int>(info.image_width),
                             info.num_components};
     jpeg_abort_decompress(&info);
@@ -99,8 +109,7 @@ JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_
         throw DecodeError(std::string("damaged JPEG: ") + handle_->errors.message);
     }
     if (bytes.empty()) throw DecodeError("damaged JPEG: it is empty");
-    jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
-    jpeg_read_header(&info, TRUE);
+    handle_->begin(bytes);
     const JpegHeader header{static_cast<int>(info.image_height), static_cast<int>(info.image_width),
                             info.num_components};
     refuse_unsupported();
@@ -140,8 +149,7 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, const Region& wanted,
         throw DecodeError(std::string("damaged JPEG: ") + handle_->errors.message);
     }
     if (bytes.empty()) throw DecodeError("damaged JPEG: it is empty");
-    jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
-    jpeg_read_header(&info, TRUE);
+    handle_->begin(bytes);
     const int height = static_cast<int>(info.image_height), width = static_cast<int>(info.image_width);
     refuse_unsupported();
     if (wanted.top + wanted.height > height || wanted.left + wanted.width > width) {

@@ -27,7 +27,7 @@ public:
     bool is_whole(std::span<const uint8_t> data, const Layout& layout);
 
 private:
-    static constexpr int window = 10;  // bits that are looked up at once
+    static constexpr int window = 12;  // bits that are looked up at once
 
     // What the next bits mean. AC tables hold as many symbols at a time as begin and end their codes in the window.
     struct Step {

@@ -7,10 +7,9 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from datasets import write_photos  # noqa: E402
-
-from ffcv import Loader  # noqa: E402
-from ffcv.transforms import RandomHorizontalFlip, RandomResizedCrop, ToTensor, ToTorchImage  # noqa: E402
+from datasets import write_photos
+from ffcv import Loader
+from ffcv.transforms import RandomHorizontalFlip, RandomResizedCrop, ToTensor, ToTorchImage
 
 BATCHES = 10_000
 

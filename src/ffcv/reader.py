@@ -141,7 +141,7 @@ class Reader:
 
     def _rows(self, pointers: NDArray[Any], owners: NDArray[np.uint64] | None) -> NDArray[np.int64]:
         """The rows of `alloc_table` that begin at `pointers`; `owners` are the samples that they must belong to."""
-        pointers = np.require(pointers, np.uint64, "CA")  # a column of a file may lie at any address
+        pointers = np.require(pointers, np.uint64, ["C", "A"])  # a column of a file may lie at any address
         rows = self.core_table.find(pointers, owners)
         wrong = rows < 0
         if wrong.any():

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import two_processes
 from torch import Tensor
 
+import two_processes
 from ffcv.ssl import methods
 from ffcv.ssl.methods import barlow, byol, dino, lejepa, mocov3, nnclr, simclr, simsiam, supervised, swav, vicreg
 
@@ -38,13 +38,13 @@ def _dino(v: list[Tensor], labels: Tensor) -> Tensor:
 
 LOSSES: dict[str, Callable[[list[Tensor], Tensor], Tensor]] = {
     "barlow": lambda v, _: barlow.barlow_twins(v[0], v[1], 0.1)["loss"],
-    "byol": lambda v, _: byol.byol(v[:2], [z.detach() for z in v[1:]]),
+    "byol": lambda v, _: byol.byol(v[:2], [z.detach() for z in v[:0:-1]]),
     "dino": _dino,
     "lejepa": _lejepa,
-    "mocov3": lambda v, _: mocov3.mocov3(v[:2], [z.detach() for z in v[1:]], 0.5),
-    "nnclr": lambda v, _: nnclr.nnclr(v[:2], v[1:], F.normalize(_random(9, SCORES, seed=4), dim=1), 0.5),
+    "mocov3": lambda v, _: mocov3.mocov3(v[:2], [z.detach() for z in v[:0:-1]], 0.5),
+    "nnclr": lambda v, _: nnclr.nnclr(v[:2], v[:0:-1], F.normalize(_random(9, SCORES, seed=4), dim=1), 0.5),
     "simclr": lambda v, _: simclr.nt_xent(v[0], v[1], 0.5),
-    "simsiam": lambda v, _: simsiam.simsiam(v[:2], v[1:]),
+    "simsiam": lambda v, _: simsiam.simsiam(v[:2], v[:0:-1]),
     "supervised": lambda v, labels: supervised.cross_entropy(v[0], labels, 0.1)["loss"],
     "swav": _swav,
     "vicreg": lambda v, _: vicreg.vicreg(v[0], v[1], (25.0, 25.0, 1.0))["loss"],
@@ -61,9 +61,7 @@ def _loss_and_gradient(name: str, begin: int, end: int, total: int) -> list[Tens
 
 
 def _on_rank(rank: int) -> dict[str, list[list[Tensor]]]:
-    return {
-        name: [_loss_and_gradient(name, rank * a, a + rank * b, a + b) for a, b in COUNTS] for name in LOSSES
-    }
+    return {name: [_loss_and_gradient(name, rank * a, a + rank * b, a + b) for a, b in COUNTS] for name in LOSSES}
 
 
 @pytest.fixture(scope="module")

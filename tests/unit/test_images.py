@@ -179,6 +179,31 @@ def test_checking_finds_what_decoding_finds() -> None:
     assert accepted > 300
 
 
+def test_nothing_of_one_jpeg_is_left_for_the_next() -> None:
+    """One without Huffman tables has the standard's (as in Motion JPEG), not those of the image decoded before it."""
+    plain = encode_jpeg(RGB, 90)
+    start = plain.index(b"\xff\xc4")
+    bare = plain[:start] + plain[plain.index(b"\xff\xda") :]
+    other = file_bytes(Image.fromarray(np.roll(RGB, 3)), "JPEG", quality=30, optimize=True)
+    batch = [other, bare, plain, other, bare]
+    storage = np.frombuffer(b"".join(batch), np.uint8)
+    sizes = np.array([len(jpeg) for jpeg in batch], np.uint64)
+    out = np.empty((5, 8, 12, 3), np.uint8)
+    boxes = np.tile(np.array([0, 0, 8, 12], np.int32), (5, 1))
+    view = _core.View(boxes, None, 8, 12, [], out, False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.uint64)
+    shapes = np.tile(np.array([8, 12], np.int32), (5, 1))
+    assert _core.Renderer(1).render(storage, starts, sizes, np.zeros(5, np.uint8), shapes, [view]) == []
+    np.testing.assert_array_equal(out[1], out[2])
+    np.testing.assert_array_equal(out[4], out[2])
+    np.testing.assert_array_equal(out[2], _core.decode_jpeg(np.frombuffer(plain, np.uint8)))
+    quantised = plain[: plain.index(b"\xff\xdb")] + plain[plain.index(b"\xff\xc0") :]
+    _core.check_jpeg(np.frombuffer(plain, np.uint8))
+    for function in (_core.check_jpeg, _core.decode_jpeg):
+        with pytest.raises(DecodeError, match=r"[Qq]uantization table"):
+            function(np.frombuffer(quantised, np.uint8))
+
+
 def test_limits_on_hostile_jpegs() -> None:
     data = bytearray(encode_jpeg(RGB, 90))
     at = data.index(b"\xff\xc0")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -273,27 +271,6 @@ def test_a_failing_callback_leaves_nothing(tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path / "x.beton", BLOB_AND_LABEL, num_workers=2, on_progress=interrupt)
     with pytest.raises(KeyboardInterrupt):
         writer.from_indexed_dataset(Numbers(60), chunksize=5)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    script = (
-        "import resource, signal, sys\n"
-        "from ffcv.fields import BytesField\n"
-        "from ffcv.writer import DatasetWriter\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, 5 << 20))\n"
-        "writer = DatasetWriter(sys.argv[1], {'b': BytesField()}, page_size=1 << 21, num_workers=1)\n"
-        "try:\n"
-        "    writer.from_indexed_dataset([(bytes(1 << 20),)] * 20)\n"
-        "except Exception as error:\n"
-        "    print(type(error).__name__, error)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "x.beton")], capture_output=True, text=True, timeout=120
-    )
-    assert run.stdout.startswith("WriteError"), run.stderr
-    assert "File too large; free space or choose another disk" in run.stdout
     assert os.listdir(tmp_path) == []
 
 

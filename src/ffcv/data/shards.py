@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from ffcv.errors import SourceError
 
 def _open(shard: str, pipeline: Callable[[Any], Any]) -> Iterator[Any]:
     try:
-        import webdataset  # pyright: ignore[reportMissingImports]
+        webdataset: Any = importlib.import_module("webdataset")
     except ModuleNotFoundError:
         raise SourceError(
             "from_webdataset needs the package webdataset: pip install webdataset; or convert the shards with "

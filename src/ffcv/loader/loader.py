@@ -112,7 +112,8 @@ class Loader:
         pad: bool = False,
         ahead_bytes: int = AHEAD_BYTES,
     ) -> None:
-        options = {name: value for name, value in locals().items() if name not in ("self", "fname", "__class__")}
+        # Longer than 60 lines for its arguments alone. They are kept as given: `filter` makes another loader of them.
+        options = {name: value for name, value in locals().items() if name not in ("self", "fname")}
         options["path"] = path if path is not None else fname
         if options["path"] is None:
             raise ValueError("Loader needs the path of a .beton file as its first argument")

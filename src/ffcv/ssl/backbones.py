@@ -92,7 +92,12 @@ def _timm(name: str, pretrained: bool) -> nn.Module | None:
         import timm  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
-    return timm.create_model(name, pretrained=pretrained, num_classes=0) if name in timm.list_models() else None
+    if name not in timm.list_models():
+        return None
+    # Positions interpolated to each view's size: multi-crop, and images of another size than the name says.
+    plain_vit = timm.models.is_model_in_modules(name, ["vision_transformer"])
+    flexible = {"dynamic_img_size": True} if plain_vit else {}
+    return timm.create_model(name, pretrained=pretrained, num_classes=0, **flexible)
 
 
 def _torchvision(name: str, pretrained: bool) -> nn.Module | None:

@@ -173,6 +173,8 @@ class TrainingConfig:
         precision: auto (bf16 where the device computes in it, else 32-bit), or lightning.fabric's names.
         eval_every: epochs between k-NN evaluations while training; 0 for none.
         max_minutes: stop, with a checkpoint, before an epoch that would train beyond this; null for no limit.
+        cpu_threads: threads that torch computes with on a CPU; null for all cores. One is faster for very small
+            networks, whose threads would mostly wait for each other.
     """
 
     epochs: int = 100
@@ -182,8 +184,11 @@ class TrainingConfig:
     precision: str = "auto"
     eval_every: int = 10
     max_minutes: float | None = None
+    cpu_threads: int | None = None
 
     def __post_init__(self) -> None:
+        threads = self.cpu_threads
+        _check(threads is None or threads > 0, f"training.cpu_threads must be above 0 or null, got {threads}")
         _check(self.epochs > 0, f"training.epochs must be above 0, got {self.epochs}")
         _check(self.devices > 0, f"training.devices must be above 0, got {self.devices}")
         _check(

@@ -138,7 +138,7 @@ def _launch(config: Config) -> Fabric:
     fabric.launch()
     if fabric.device.type == "cpu":
         # torch counts the machine's cores; in a container with a share of them that stalls every parallel loop.
-        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
+        torch.set_num_threads(training.cpu_threads or min(torch.get_num_threads(), available_cores()))
     return fabric
 
 
