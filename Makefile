@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NATIVE := CMakeLists.txt $(wildcard cmake/*.cmake csrc/*.cpp csrc/*.h csrc/kernels/*.cpp csrc/kernels/*.h)
 
-.PHONY: help setup demo test lint format stubs bench fuzz clean
+.PHONY: help setup demo test lint format stubs bench fuzz soak clean
 help:
 	@echo "make demo               train SimCLR on real images, see the accuracy table and the views"
 	@echo "make demo DATA=FOLDER   the same on your images: one sub-folder a class"
@@ -41,6 +41,10 @@ format: $(READY)
 SECONDS ?= 600
 fuzz: $(READY)
 	@sh scripts/fuzz.sh $(SECONDS)
+
+# Ten thousand batches: does memory grow?
+soak: $(READY)
+	@$(BIN)/python scripts/soak.py
 
 stubs: $(READY)
 	@$(BIN)/python -m nanobind.stubgen -q -m ffcv._core -o src/ffcv/_core.pyi

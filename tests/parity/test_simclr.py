@@ -38,9 +38,7 @@ def test_loss_is_the_papers(n: int, temperature: float) -> None:
     expected = equation_1(first.numpy(), second.numpy(), temperature)
     assert nt_xent(first, second, temperature).item() == pytest.approx(expected, rel=1e-12)
     # float32 sums 2N exponentials of arguments up to 1 / temperature: a few units in the seventh digit.
-    assert nt_xent(first.float(), second.float(), temperature).item() == pytest.approx(
-        expected, rel=2e-6, abs=2e-6
-    )
+    assert nt_xent(first.float(), second.float(), temperature).item() == pytest.approx(expected, rel=2e-6, abs=2e-6)
 
 
 def test_loss_is_finite_and_float32_where_exponentials_overflow() -> None:

@@ -1,7 +1,7 @@
 """Where a plan gets a batch's bytes from.
 
 Everything that is read while loading is read with pread, never through the mapping: a file that shrinks under a mapping
-ends the process with SIGBUS, a short read is an exception. See docs/decisions/0008-pread-not-mmap.md.
+ends the process with SIGBUS, a short read is an exception. See docs/decisions/0006-pread-not-mmap.md.
 """
 
 from __future__ import annotations

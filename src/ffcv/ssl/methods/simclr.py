@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from ffcv.ssl.distributed import gather, world_size
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.heads import mlp
+from ffcv.ssl.losses import in_float32
 from ffcv.ssl.methods.base import Method
 
 
+@in_float32
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """The NT-Xent loss of two views, each [N, E] on this rank; N may differ between ranks.
 
@@ -28,7 +30,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     *mean* over the ranks (which is what data parallelism takes of gradients) is the loss of the whole batch,
     as if on one rank. Computed in float32, or float64 if that is what comes in.
     """
-    anchors = [F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (first, second)]
+    anchors = [F.normalize(z, dim=1) for z in (first, second)]
     everyone = [gather(z) for z in anchors]
     keys, offset, total = torch.cat([g.rows for g in everyone]), everyone[0].offset, len(everyone[0].rows)
     own = torch.arange(offset, offset + len(first), device=first.device)
