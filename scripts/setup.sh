@@ -33,6 +33,6 @@ fi
 
 [ -x "$VENV/bin/python" ] || { say "Making the virtual environment $VENV"; "$PYTHON" -m venv "$VENV"; }
 say "Installing the pinned packages (torch is the large one)"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock
+"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-deps -r requirements-dev.lock
 say "Compiling ffcv"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
