@@ -223,7 +223,8 @@ def test_a_small_filesystem_that_fills_up(tmp_path: Path) -> None:
 
 
 CTRL_C = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
 from ffcv.fields import BytesField, IntField
 from ffcv.writer import DatasetWriter
 class Slow:
@@ -252,7 +253,10 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path, backend: str, workers: int) -> Non
         assert process.stdout.readline() == "started\n"
         group = os.getpgid(process.pid)
         os.killpg(group, signal.SIGINT)  # as a terminal does: the whole group gets it
-        _, stderr = process.communicate(timeout=60)
+        try:
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert stderr.rstrip().endswith("KeyboardInterrupt")
     assert process.returncode == -signal.SIGINT
     assert os.listdir(tmp_path) == []

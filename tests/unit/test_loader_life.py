@@ -250,9 +250,10 @@ def test_a_loader_works_in_a_forked_process(beton: Path) -> None:
 
 def test_ctrl_c_ends_a_wait(beton: Path) -> None:
     code = f"""
-        import threading, torch
+        import signal, threading, torch
         from ffcv import Loader
         from ffcv.transforms import CenterCrop, ToTensor
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
         class Stuck(torch.nn.Module):
             def forward(self, x):
                 print("waiting", flush=True)
