@@ -40,7 +40,8 @@ def beton(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def square_beton(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("views") / "square.beton"
-    images = [Image.open(io.BytesIO(jpeg)).convert("RGB").resize((48, 32)) for jpeg in photos()[:10]]
+    jpegs = [photos()[i % len(photos())] for i in range(10)]
+    images = [Image.open(io.BytesIO(jpeg)).convert("RGB").resize((48, 32)) for jpeg in jpegs]
     DatasetWriter(path, {"image": RGBImageField(write_mode="raw")}, num_workers=1).from_indexed_dataset(
         InMemory([(np.asarray(image),) for image in images])
     )
