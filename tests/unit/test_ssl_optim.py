@@ -52,10 +52,7 @@ def test_build(name: str, kind: type) -> None:
 
 
 def test_learning_rate() -> None:
-    rates = [
-        optim.learning_rate(s, total_steps=110, warmup_steps=10, peak=2.0, final_ratio=0.1)
-        for s in range(111)
-    ]
+    rates = [optim.learning_rate(s, total_steps=110, warmup_steps=10, peak=2.0, final_ratio=0.1) for s in range(111)]
     assert rates[:10] == pytest.approx([0.2 * (s + 1) for s in range(10)])
     assert rates[10] == 2.0
     assert rates[60] == pytest.approx(1.1)  # half way down: the mean of peak and final rate

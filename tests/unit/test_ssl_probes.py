@@ -26,9 +26,7 @@ def test_knn_is_the_weighted_vote(digits, k: int, temperature: float) -> None:
     expected = []
     for row in cosine:
         nearest = np.argsort(-row)[:k]
-        expected.append(
-            np.argmax([np.exp(row[nearest] / temperature)[y[nearest] == c].sum() for c in range(10)])
-        )
+        expected.append(np.argmax([np.exp(row[nearest] / temperature)[y[nearest] == c].sum() for c in range(10)]))
     assert (predictions.numpy() == np.array(expected)).all()
 
 
