@@ -131,7 +131,7 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
     if (bytes.size() < stride * static_cast<size_t>(height))
         throw DecodeError("raw image of " + std::to_string(height) + "x" + std::to_string(width) + " has only " +
                           std::to_string(bytes.size()) + " bytes");
-    return {bytes.data(), stride, {0, 0, height, width}};  // raw pixels are read where they lie
+    return {bytes.data(), stride, {0, 0, height, width}};  // raw pixels are cropped where they were read
 }
 
 void Renderer::Worker::resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip,
