@@ -1,95 +1,98 @@
 #include "scan.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
 namespace ffcv {
 
-// The bits of the entropy-coded data, 32 or more at hand until a marker or the end.
+namespace {
+
+// What a block can take at most, 64 codes of 16 bits with values of 15, and a refill: so many zeros follow a segment,
+// and only after each block is it checked that they were not read.
+constexpr size_t padding = 64 * 31 / 8 + 16;
+
+}  // namespace
+
+// The bits of a segment without stuffed bytes. After `refill` there are 56 or more at hand.
 class ScanChecker::Bits {
 public:
-    explicit Bits(std::span<const uint8_t> data) : at_(data.data()), end_(data.data() + data.size()) {}
+    explicit Bits(std::span<const uint8_t> data) : begin_(data.data()), at_(data.data()), size_(8 * data.size()) {}
 
     void refill() {
-        if (count_ >= 32) return;  // enough for a code of 16 bits and its value of 15
-        if (end_ - at_ >= 8) {
-            uint64_t word;
-            std::memcpy(&word, at_, 8);
-            const uint64_t inverted = ~word;
-            if (((inverted - 0x0101010101010101u) & ~inverted & 0x8080808080808080u) == 0) {  // no byte is 0xff
-                if constexpr (std::endian::native == std::endian::little) word = __builtin_bswap64(word);
-                buffer_ |= word >> count_;
-                at_ += (63 - count_) >> 3;
-                count_ |= 56;
-                return;
-            }
-        }
-        while (count_ <= 56 && at_ < end_) {
-            if (*at_ == 0xff && (end_ - at_ < 2 || at_[1] != 0)) return;  // a marker
-            buffer_ |= static_cast<uint64_t>(*at_) << (56 - count_);
-            at_ += *at_ == 0xff ? 2 : 1;
-            count_ += 8;
-        }
+        uint64_t word;
+        std::memcpy(&word, at_, 8);
+        if constexpr (std::endian::native == std::endian::little) word = __builtin_bswap64(word);
+        buffer_ |= word >> count_;
+        at_ += (63 - count_) >> 3;
+        count_ |= 56;
     }
-
     uint32_t peek(int bits) const { return static_cast<uint32_t>(buffer_ >> (64 - bits)); }
     void drop(int bits) {
         buffer_ <<= bits;
         count_ -= bits;
     }
-    bool overdrawn() const { return count_ < 0; }
-
-    // Passes over the padding and the marker that must come here.
-    bool take_marker(uint8_t marker) {
-        if (count_ < 0 || count_ >= 8 || end_ - at_ < 2 || at_[0] != 0xff || at_[1] != marker) return false;
-        at_ += 2;
-        buffer_ = 0;
-        count_ = 0;
-        return true;
-    }
+    bool overdrawn() const { return used() > size_; }
+    // True if only padding is left: less than a byte.
+    bool at_end() const { return !overdrawn() && size_ - used() < 8; }
 
 private:
+    size_t used() const { return 8 * static_cast<size_t>(at_ - begin_) - static_cast<size_t>(count_); }
+
     uint64_t buffer_ = 0;  // the next bit is the highest; below `count_` bits come copies of the following, or zeros
     int count_ = 0;
-    const uint8_t* at_;
-    const uint8_t* end_;
+    const uint8_t *begin_, *at_;
+    size_t size_;  // in bits
 };
 
 bool ScanChecker::Table::build(const HuffmanCodes& codes, bool is_dc) {
     if (codes.bits == nullptr) return false;
-    std::memcpy(symbols.data(), codes.symbols, symbols.size());
-    one.fill({});
+    // libjpeg leaves bits[0] unset.
+    if (std::equal(bits_.begin() + 1, bits_.end(), codes.bits + 1) &&
+        std::equal(symbols.begin(), symbols.end(), codes.symbols))
+        return good_;
+    std::copy_n(codes.bits, bits_.size(), bits_.begin());
+    std::copy_n(codes.symbols, symbols.size(), symbols.begin());
+    good_ = fill(is_dc);
+    return good_;
+}
+
+bool ScanChecker::Table::fill(bool is_dc) {
+    struct Single {
+        uint8_t code_bits, bits, passed;
+        bool ends_block;
+    };
+    std::array<Single, 1 << window> singles{};
     int32_t code = 0, index = 0;
     limit[0] = 0;
     for (int length = 1; length <= 16; ++length) {
         offset[static_cast<size_t>(length)] = code - index;
-        for (int i = 0; i < codes.bits[length]; ++i, ++code, ++index) {
+        for (int i = 0; i < bits_[static_cast<size_t>(length)]; ++i, ++code, ++index) {
             if (index >= 256 || code >= (1 << length)) return false;
             const uint8_t symbol = symbols[static_cast<size_t>(index)];
             const int size = symbol & 15, run = symbol >> 4;
             if (is_dc && symbol > 15) return false;
             if (length > window) continue;
-            const bool ends = !is_dc && size == 0 && run != 15;
-            const Step step{static_cast<uint8_t>(length + size), static_cast<uint8_t>(ends ? 0 : run + 1), ends,
-                            static_cast<uint8_t>(length)};
-            for (int rest = 0; rest < 1 << (window - length); ++rest)
-                one[static_cast<size_t>((code << (window - length)) + rest)] = step;
+            const bool ends_block = !is_dc && size == 0 && run != 15;
+            const Single single{static_cast<uint8_t>(length), static_cast<uint8_t>(length + size),
+                                static_cast<uint8_t>(ends_block ? 0 : run + 1), ends_block};
+            const auto first = singles.begin() + (code << (window - length));
+            std::fill(first, first + (1 << (window - length)), single);
         }
         limit[static_cast<size_t>(length)] = code << (16 - length);
         code <<= 1;
     }
-    if (is_dc) return true;
-    for (size_t w = 0; w < one.size(); ++w) {
-        Step all = one[w];
-        while (all.bits > 0 && all.bits < window && !all.ends_block) {
-            const Step next = one[(w << all.bits) & (one.size() - 1)];
+    for (size_t w = 0; w < steps.size(); ++w) {
+        Single all = singles[w];
+        while (!is_dc && all.bits > 0 && all.bits < window && !all.ends_block) {
+            const Single next = singles[(w << all.bits) & (singles.size() - 1)];
             // Zeros were shifted in: only a code that lies before them is one. Its value may lie behind.
-            if (next.bits == 0 || all.bits + next.code_bits > window || all.advance + next.advance > 63) break;
+            if (next.bits == 0 || all.bits + next.code_bits > window || all.passed + next.passed > 63) break;
             all.bits = static_cast<uint8_t>(all.bits + next.bits);
-            all.advance = static_cast<uint8_t>(all.advance + next.advance);
+            all.passed = static_cast<uint8_t>(all.passed + next.passed);
             all.ends_block = next.ends_block;
         }
-        several[w] = all;
+        steps[w] = all.bits == 0 ? Step() : Step(all.bits, all.passed + (all.ends_block ? Step::ends_block : 0));
     }
     return true;
 }
@@ -107,57 +110,86 @@ bool ScanChecker::take_symbol(Bits& bits, const Table& table, int& symbol) {
     return true;
 }
 
-bool ScanChecker::take_block(Bits& bits, const Table& dc, const Table& ac) {
+inline bool ScanChecker::take_block(Bits& bits, const Table& dc, const Table& ac) {
     bits.refill();
     int symbol = 0;
-    if (const Step step = dc.one[bits.peek(window)]; step.bits > 0) {
-        bits.drop(step.bits);
+    if (const Step step = dc.steps[bits.peek(window)]; step.passed() == 1) {
+        bits.drop(step.bits());
     } else {
         if (!take_symbol(bits, dc, symbol)) return false;
         bits.drop(symbol);
     }
-    for (int k = 1; k < 64;) {
+    for (unsigned k = 1; k < 64;) {
         bits.refill();
-        if (const Step step = ac.several[bits.peek(window)]; step.bits > 0 && k + step.advance <= 63) {
-            bits.drop(step.bits);
-            if (step.ends_block) break;
-            k += step.advance;
-            continue;
+        Step step = ac.steps[bits.peek(window)];
+        unsigned next = k + step.passed();
+        if (next < 64) {  // two steps take 54 bits at most
+            bits.drop(step.bits());
+            k = next;
+            step = ac.steps[bits.peek(window)];
+            next = k + step.passed();
+            if (next < 64) {
+                bits.drop(step.bits());
+                k = next;
+                continue;
+            }
         }
+        if (next >= Step::ends_block && next < Step::ends_block + 64) {
+            bits.drop(step.bits());
+            break;
+        }
+        // A long code, or a step over the end of the block.
+        bits.refill();
         if (!take_symbol(bits, ac, symbol)) return false;
         const int size = symbol & 15, run = symbol >> 4;
         bits.drop(size);
         if (size == 0 && run != 15) break;
-        k += run + 1;
+        k += static_cast<unsigned>(run) + 1;
         if (k > 64) return false;
     }
     return !bits.overdrawn();
 }
 
+// Copies the entropy-coded data at `at` to `segment_`, which is large enough, without the zero that follows each 0xff;
+// leaves `at` at the marker or the end. Returns the size.
+size_t ScanChecker::unstuff(const uint8_t*& at, const uint8_t* end) {
+    uint8_t* to = segment_.data();
+    while (at < end) {
+        const void* const found = std::memchr(at, 0xff, static_cast<size_t>(end - at));
+        const uint8_t* const stop = found == nullptr ? end : static_cast<const uint8_t*>(found);
+        to = std::copy(at, stop, to);
+        at = stop;
+        if (end - at < 2 || at[1] != 0) break;
+        *to++ = 0xff;
+        at += 2;
+    }
+    std::fill_n(to, padding, uint8_t{0});
+    return static_cast<size_t>(to - segment_.data());
+}
+
 bool ScanChecker::is_whole(std::span<const uint8_t> data, const Layout& layout) {
-    tables_.resize(8);
     for (size_t i = 0; i < layout.num_blocks; ++i) {
         const auto [dc, ac] = layout.blocks[i];
-        bool built = true;
-        for (size_t k = 0; k < i; ++k) built &= layout.blocks[k] != layout.blocks[i];
-        if (built && !(tables_[dc].build(layout.dc[dc], true) && tables_[4 + ac].build(layout.ac[ac], false)))
-            return false;
+        if (!dc_[dc].build(layout.dc[dc], true) || !ac_[ac].build(layout.ac[ac], false)) return false;
     }
-    Bits bits(data);
+    if (segment_.size() < data.size() + padding) segment_.resize(data.size() + padding);
+    const uint8_t* at = data.data();
+    const uint8_t* const end = at + data.size();
+    const size_t interval = layout.restart_interval > 0 ? layout.restart_interval : layout.num_mcus;
     uint8_t turn = 0;
-    for (size_t mcu = 0; mcu < layout.num_mcus; ++mcu) {
-        if (layout.restart_interval > 0 && mcu > 0 && mcu % layout.restart_interval == 0) {
-            bits.refill();
-            if (!bits.take_marker(static_cast<uint8_t>(0xd0 + turn))) return false;
-            turn = (turn + 1) % 8;
-        }
-        for (size_t i = 0; i < layout.num_blocks; ++i) {
-            const auto [dc, ac] = layout.blocks[i];
-            if (!take_block(bits, tables_[dc], tables_[static_cast<size_t>(4) + ac])) return false;
-        }
+    for (size_t mcu = 0; mcu < layout.num_mcus;) {
+        Bits bits({segment_.data(), unstuff(at, end)});
+        for (const size_t stop = std::min(mcu + interval, layout.num_mcus); mcu < stop; ++mcu)
+            for (size_t i = 0; i < layout.num_blocks; ++i) {
+                const auto [dc, ac] = layout.blocks[i];
+                if (!take_block(bits, dc_[dc], ac_[ac])) return false;
+            }
+        const uint8_t marker = mcu < layout.num_mcus ? 0xd0 + turn : 0xd9;
+        if (!bits.at_end() || end - at < 2 || at[1] != marker) return false;
+        at += 2;
+        turn = (turn + 1) % 8;
     }
-    bits.refill();
-    return bits.take_marker(0xd9);
+    return true;
 }
 
 }  // namespace ffcv

@@ -27,28 +27,45 @@ public:
     bool is_whole(std::span<const uint8_t> data, const Layout& layout);
 
 private:
-    static constexpr int window = 12;  // bits that are looked up at once
+    static constexpr int window = 12;  // bits that are looked up at once: two AC tables fit the L1 cache
 
-    // What the next bits mean. AC tables hold as many symbols at a time as begin and end their codes in the window.
-    struct Step {
-        uint8_t bits;     // codes and values together; 0: the first code is longer than the window
-        uint8_t advance;  // coefficients
-        bool ends_block;
-        uint8_t code_bits;  // of the first symbol, without its value
+    // What the next bits mean, in 16 bits: below, how many bits the codes and their values take together; above, how
+    // many coefficients they pass, with `ends_block` added by the code that ends the block. AC tables hold as many
+    // symbols at a time as begin and end their codes in the window.
+    class Step {
+    public:
+        static constexpr unsigned ends_block = 128;
+        constexpr Step() = default;
+        constexpr Step(int bits, unsigned passed) : packed_(static_cast<uint16_t>(passed << 6 | unsigned(bits))) {}
+        constexpr int bits() const { return packed_ & 63; }
+        constexpr unsigned passed() const { return packed_ >> 6; }
+
+    private:
+        uint16_t packed_ = 64 << 6;  // no step: the first code is longer than the window
     };
-    struct Table {
-        std::array<Step, 1 << window> one, several;
-        std::array<uint8_t, 256> symbols;
+    class Table {
+    public:
+        bool build(const HuffmanCodes& codes, bool is_dc);  // quick where they are the last image's
+
+        std::array<Step, 1 << window> steps;
+        std::array<uint8_t, 256> symbols{};
         std::array<int32_t, 18> limit;   // codes of up to i bits are below limit[i], left-aligned in 16 bits
         std::array<int32_t, 17> offset;  // symbol of a code of i bits: symbols[code - offset[i]]
-        bool build(const HuffmanCodes& codes, bool is_dc);
+
+    private:
+        bool fill(bool is_dc);
+
+        std::array<uint8_t, 17> bits_{};
+        bool good_ = false;
     };
     class Bits;
 
     static bool take_symbol(Bits& bits, const Table& table, int& symbol);
     static bool take_block(Bits& bits, const Table& dc, const Table& ac);
+    size_t unstuff(const uint8_t*& at, const uint8_t* end);
 
-    std::vector<Table> tables_;  // DC tables by number, then AC tables
+    std::array<Table, 4> dc_, ac_;  // by table number
+    std::vector<uint8_t> segment_;  // the entropy-coded data between two markers
 };
 
 }  // namespace ffcv
