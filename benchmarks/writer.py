@@ -124,8 +124,9 @@ def main() -> None:
                 if row:
                     speed, cpu = arguments.images / row[0], row[1] / arguments.images * 1000
                     table.add_row(name, system, f"{speed:,.0f}", f"{cpu:.2f}", *(f"{ratio:.2f}" for ratio in shown))
-    Console().print(f"{arguments.images} images, {arguments.workers} workers, median of {arguments.turns} turns")
-    Console().print(table)
+    console = Console(width=160)
+    console.print(f"{arguments.images} images, {arguments.workers} workers, median of {arguments.turns} turns")
+    console.print(table)
 
 
 if __name__ == "__main__":

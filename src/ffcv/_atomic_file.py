@@ -61,7 +61,7 @@ def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
             # Between our opening and locking, the other writer may have finished and renamed this very file.
             if temporary.exists() and os.path.samestat(os.fstat(descriptor), temporary.stat()):
                 os.ftruncate(descriptor, 0)
-                return os.fdopen(descriptor, "r+b", buffering=1 << 20)
+                return os.fdopen(descriptor, "r+b", buffering=1 << 16)
         except BlockingIOError as error:
             os.close(descriptor)
             if time.monotonic() < deadline:

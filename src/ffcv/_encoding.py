@@ -52,8 +52,8 @@ class EncodedChunk:
 
     Attributes:
         metadata: Structured array [n] without the samples left out, its pointers PROVISIONAL + offset in `payload`.
-        payload: All samples' allocations, one after the other.
-        starts: int64 [n + 1]: sample i has the payload bytes starts[i] to starts[i + 1].
+        payload: The allocations' bytes, one after the other: [a].
+        starts: int64 [n + 1]: sample i has the payload's bytes from starts[i] to starts[i + 1].
         owners: int64 [a]: which sample of the chunk each allocation belongs to, rising.
         offsets: int64 [a]: where in `payload` it begins, rising.
         sizes: int64 [a]: its size in bytes.
@@ -65,7 +65,7 @@ class EncodedChunk:
     """
 
     metadata: NDArray[Any]
-    payload: bytes
+    payload: Sequence[bytes | NDArray[np.uint8]]
     starts: NDArray[np.int64]
     owners: NDArray[np.int64]
     offsets: NDArray[np.int64]
@@ -105,27 +105,34 @@ def _integer_leaves(column: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 class _Payload:
-    """Collects the allocations of a chunk."""
+    """Collects the allocations of a chunk; fields call it as their `malloc`."""
 
     def __init__(self) -> None:
-        self.parts: list[NDArray[np.uint8]] = []
+        self.parts: list[bytes | NDArray[np.uint8]] = []
         self.owners: list[int] = []
         self.offsets: list[int] = []
         self.sizes: list[int] = []
         self.end = 0
         self.owner = 0
 
-    def malloc(self, size: int) -> tuple[int, NDArray[np.uint8]]:
+    def __call__(self, size: int) -> tuple[int, NDArray[np.uint8]]:
         size = int(size)
         # An empty allocation takes a byte, so that no two pointers of a file are the same.
         part = np.zeros(max(size, 1), dtype=np.uint8)
+        return self._append(part, size), part[:size]
+
+    def keep(self, content: bytes) -> int:
+        """An allocation with this content; returns the pointer."""
+        return self._append(content or b"\0", len(content))
+
+    def _append(self, part: bytes | NDArray[np.uint8], size: int) -> int:
+        pointer = PROVISIONAL + self.end
         self.parts.append(part)
         self.owners.append(self.owner)
         self.offsets.append(self.end)
         self.sizes.append(size)
-        pointer = PROVISIONAL + self.end
-        self.end += part.size
-        return pointer, part[:size]
+        self.end += len(part)
+        return pointer
 
     def truncate(self, allocations: int, end: int) -> None:
         """Forgets what was allocated after there were `allocations`, which ended at `end`."""
@@ -167,10 +174,10 @@ def encode_chunk(job: Job, work: Work, stop: threading.Event | None = None) -> E
             message = f"{job.path}: sample {position} (index {index} of the dataset): {one_line(error)}"
             raise WriteError(message, position) from error
         starts.append(payload.end)
-    contents = [part[:size] for part, size in zip(payload.parts, payload.sizes, strict=True)]
+    contents = [np.frombuffer(part, np.uint8, size) for part, size in zip(payload.parts, payload.sizes, strict=True)]
     return EncodedChunk(
         metadata=metadata[: len(starts) - 1],
-        payload=b"".join(part.data for part in payload.parts),
+        payload=payload.parts,
         starts=np.array(starts, dtype=np.int64),
         owners=np.array(payload.owners, dtype=np.int64),
         offsets=np.array(payload.offsets, dtype=np.int64),
@@ -193,7 +200,7 @@ def _encode_sample(
     allocated = {}
     for (name, field), value in zip(job.fields.items(), sample, strict=True):
         before = len(payload.parts)
-        field.encode(row[name], value, payload.malloc)
+        field.encode(row[name], value, payload)
         allocated[name] = range(before, len(payload.parts))
     for name, parts in allocated.items():
         if parts:

@@ -232,7 +232,8 @@ class _Layout:
     def append(self, chunk: EncodedChunk) -> None:
         """Writes the next samples."""
         first, count = self.num_written, len(chunk.metadata)
-        places = np.array([self._place(chunk, row) for row in range(count)], dtype=np.int64)
+        parts = np.searchsorted(chunk.owners, np.arange(count + 1))
+        places = np.array([self._place(chunk, row, *parts[row : row + 2]) for row in range(count)], dtype=np.int64)
         table = np.zeros(len(chunk.offsets), dtype=ALLOCATION)
         table["sample_id"] = first + chunk.owners
         table["ptr"] = chunk.relocate(places)
@@ -244,10 +245,9 @@ class _Layout:
         self._metadata[first : first + count] = chunk.metadata
         self.num_written += count
 
-    def _place(self, chunk: EncodedChunk, row: int) -> int:
+    def _place(self, chunk: EncodedChunk, row: int, first_part: int, end_part: int) -> int:
         """Writes one sample's bytes, all in one page as in the original; returns where."""
-        start, stop = int(chunk.starts[row]), int(chunk.starts[row + 1])
-        size = stop - start
+        size = int(chunk.starts[row + 1] - chunk.starts[row])
         needed = 1 << max(0, size - 1).bit_length()
         if size > self._page_size and self._grows and needed <= MAX_PAGE_SIZE:
             self._page_size = needed  # what did not cross a small page's end does not cross a large one's
@@ -261,7 +261,7 @@ class _Layout:
         if size > self._page_size - self._end % self._page_size:
             self._pad_to(align_up(self._end, self._page_size))
         place = self._end
-        self._file.write(memoryview(chunk.payload)[start:stop])
+        self._file.writelines(chunk.payload[first_part:end_part])
         self._end += size
         return place
 

@@ -68,8 +68,6 @@ class ImageReader:
             return self._read_with_pillow(data, where)
         content = np.frombuffer(data, dtype=np.uint8)
         try:
-            if _core.jpeg_info(content)[2] not in (1, 3):  # CMYK, which the core does not convert
-                return self._read_with_pillow(data, where)
             orientation = exif_orientation(data) if self.exif_orientation else 1
             if orientation != 1:
                 return turn(Image.fromarray(_core.decode_jpeg(content)), orientation)
@@ -79,6 +77,8 @@ class ImageReader:
             if self.restart_markers and not len(_core.restart_index(content)):
                 data = _core.add_restart_markers(content).tobytes()
         except DecodeError as error:
+            if _is_cmyk(content):
+                return self._read_with_pillow(data, where)
             raise SourceError(f"{where}: damaged JPEG ({one_line(error)}); replace it or remove it") from error
         return EncodedImage(data, height, width)
 
@@ -93,6 +93,14 @@ class ImageReader:
             ) from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise SourceError(f"{where}: damaged image ({one_line(error)}); replace it or remove it") from error
+
+
+def _is_cmyk(jpeg: NDArray[np.uint8]) -> bool:
+    """Whether a JPEG has more components than the core converts."""
+    try:
+        return _core.jpeg_info(jpeg)[2] not in (1, 3)
+    except DecodeError:
+        return False
 
 
 def read_file(path: str, where: str) -> bytes:

@@ -96,6 +96,17 @@ class Field(ABC):
         del column, sizes
 
 
+def store(content: bytes | NDArray[np.uint8], malloc: Malloc) -> int:
+    """The pointer to a new allocation with `content`, bytes or uint8 [L]. The writer's allocator keeps bytes, which
+    cannot change, without a copy."""
+    keep = getattr(malloc, "keep", None)
+    if keep is not None and isinstance(content, bytes):
+        return keep(content)
+    pointer, buffer = malloc(len(content))
+    buffer[:] = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else content
+    return pointer
+
+
 def pack_arguments(content: bytes = b"") -> Any:
     """`content`, padded with zeros, as the record that `Field.to_binary` returns."""
     if len(content) > ARGUMENTS_LENGTH:

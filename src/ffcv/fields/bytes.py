@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments
+from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments, store
 from ffcv.fields.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -39,12 +39,10 @@ class BytesDecoder(Decoder):
         return result
 
 
-def store_blob(destination: NDArray[Any], content: NDArray[np.uint8], malloc: Malloc) -> None:
-    """Stores uint8 [L] and its place in a row of `BLOB_METADATA`."""
-    pointer, buffer = malloc(content.size)
-    buffer[:] = content
-    destination["ptr"] = pointer
-    destination["size"] = content.size
+def store_blob(destination: NDArray[Any], content: bytes | NDArray[np.uint8], malloc: Malloc) -> None:
+    """Stores bytes, or uint8 [L], and their place in a row of `BLOB_METADATA`."""
+    destination["ptr"] = store(content, malloc)
+    destination["size"] = len(content)
 
 
 def check_blobs(column: NDArray[Any], sizes: Sizes) -> None:
@@ -74,8 +72,9 @@ class BytesField(Field):
         return pack_arguments()
 
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
-        content = np.frombuffer(value, np.uint8) if isinstance(value, bytes | bytearray | memoryview) else value
-        if not isinstance(content, np.ndarray) or content.dtype != np.uint8 or content.ndim != 1:
+        content = np.frombuffer(value, np.uint8) if isinstance(value, bytearray | memoryview) else value
+        is_row = isinstance(content, np.ndarray) and content.dtype == np.uint8 and content.ndim == 1
+        if not (is_row or isinstance(content, bytes)):
             got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
             raise TypeError(f"BytesField stores bytes or one-dimensional uint8 arrays, got {got}")
         store_blob(destination, content, malloc)

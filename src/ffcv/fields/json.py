@@ -31,7 +31,7 @@ class JSONField(Field):
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
         # JSON writes a NUL inside a string as \u0000, so that the one at the end is the only one.
         text = json.dumps(value).encode() + b"\0"
-        store_blob(destination, np.frombuffer(text, np.uint8), malloc)
+        store_blob(destination, text, malloc)
 
     def get_decoder_class(self) -> type[BytesDecoder]:
         return BytesDecoder

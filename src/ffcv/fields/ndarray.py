@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments
+from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments, store
 from ffcv.fields.decoder import Decoder
 from ffcv.format import ARGUMENTS_LENGTH, MAX_PAGE_SIZE
 
@@ -103,9 +103,7 @@ class _ArrayField(Field):
                 f"{type(self).__name__} stores {self.numpy_dtype} {list(self.shape)}, got {array.dtype} "
                 f"{list(array.shape)}: convert the value, or declare the field with this dtype and shape"
             )
-        pointer, buffer = malloc(self.element_size)
-        buffer[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        destination[0] = pointer
+        destination[0] = store(np.ascontiguousarray(array).reshape(-1).view(np.uint8), malloc)
 
     def get_decoder_class(self) -> type[NDArrayDecoder]:
         return NDArrayDecoder

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from ffcv import _core
-from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments
+from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments, store
 from ffcv.transforms.crops import (
     CenterCropRGBImageDecoder,
     RandomResizedCropRGBImageDecoder,
@@ -268,12 +268,9 @@ def _store(
     content: bytes | NDArray[np.uint8],
     malloc: Malloc,
 ) -> None:
-    flat = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else content.reshape(-1)
-    pointer, buffer = malloc(flat.size)
-    buffer[:] = flat
     destination["mode"] = IMAGE_MODES[mode]
     destination["height"], destination["width"] = size
-    destination["data_ptr"] = pointer
+    destination["data_ptr"] = store(content if isinstance(content, bytes) else content.reshape(-1), malloc)
 
 
 def _check_size(height: int, width: int) -> None:
