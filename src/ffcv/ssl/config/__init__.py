@@ -1,0 +1,32 @@
+"""The training configuration.
+
+`parse(['--recipe', 'simclr_cifar10', '--data.train', 'X.beton', '--optim.lr', '1e-3'])` reads the recipe,
+then the overrides in order. `to_yaml` gives the text that is kept beside a run and that `--config` reads
+back.
+"""
+
+from ffcv.ssl.config.command_line import parse, recipes, to_yaml
+from ffcv.ssl.config.parts import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    LoggingConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainingConfig,
+    ViewConfig,
+)
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "EvalConfig",
+    "LoggingConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "TrainingConfig",
+    "ViewConfig",
+    "parse",
+    "recipes",
+    "to_yaml",
+]
