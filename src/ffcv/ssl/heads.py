@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from ffcv.ssl.errors import ConfigError
 
+_record: list[Tensor] | None = None
 
-def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear"] = "norm") -> nn.Sequential:
+
+@contextmanager
+def recorded_layers() -> Iterator[list[Tensor]]:
+    """Collects, detached, what every layer of every `MLP` puts out in this block: tensors float [N, width].
+
+    A layer is a linear map with the normalisation and activation that follow it. A list rather than forward hooks,
+    which data parallelism and torch.compile would have to know of.
+    """
+    global _record
+    outer, _record = _record, []
+    try:
+        yield _record
+    finally:
+        _record = outer
+
+
+class MLP(nn.Sequential):
+    """Modules one after the other, with outputs that `recorded_layers` sees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        modules = list(self)
+        for module, following in zip(modules, [*modules[1:], None], strict=True):
+            x = module(x)
+            if _record is not None and (following is None or isinstance(following, nn.Linear)):
+                _record.append(x.detach())
+        return x
+
+
+def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear"] = "norm") -> MLP:
     """Linear layers with batch normalisation, ReLU between them (SimCLR's projector, its appendix B.9).
 
     No biases before a normalisation, which would cancel them.
@@ -31,17 +62,17 @@ def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear
         if not final:
             layers.append(nn.ReLU(inplace=True))
         features = width
-    return nn.Sequential(*layers)
+    return MLP(*layers)
 
 
-def gelu_mlp(features: int, *widths: int) -> nn.Sequential:
+def gelu_mlp(features: int, *widths: int) -> MLP:
     """Linear layers with biases and GELU between them, no normalisation (DINO's, its appendix C)."""
     layers: list[nn.Module] = []
     for i, width in enumerate(_checked(widths)):
         layers += [nn.GELU()] if i > 0 else []
         layers.append(nn.Linear(features, width))
         features = width
-    return nn.Sequential(*layers)
+    return MLP(*layers)
 
 
 def _checked(widths: tuple[int, ...]) -> tuple[int, ...]:

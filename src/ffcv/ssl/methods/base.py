@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ffcv.ssl.collapse import spread
 from ffcv.ssl.config import ViewConfig
 from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.heads import recorded_layers
 from ffcv.ssl.views import global_views, local_views
 
 
@@ -22,10 +23,12 @@ class Output(NamedTuple):
     Attributes:
         features: the backbone's representations of the first view, float [B, D], detached (for the probes).
         terms: named scalars; ``terms['loss']`` is the one to differentiate.
+        layers: what the projector's layers make of the features, float [B, width] each, detached (for the probes).
     """
 
     features: Tensor
     terms: dict[str, Tensor]
+    layers: tuple[Tensor, ...] = ()
 
 
 class Method(nn.Module, ABC):
@@ -70,6 +73,16 @@ class Method(nn.Module, ABC):
             )
         return [*global_views(config), *local_views(config)]
 
+    @property
+    def layer_widths(self) -> list[int]:
+        """Widths of the projector's layers (`Output.layers`), found by a trial run of `embed`."""
+        weight, was_training = next(self.parameters()), self.training
+        self.eval()
+        with torch.no_grad(), recorded_layers() as layers:
+            self.embed(weight.new_zeros(1, self.num_features))
+        self.train(was_training)
+        return [layer.shape[1] for layer in layers]
+
     def check_labels(self, num_classes: int | None) -> None:
         """Called once before training with the number of classes, None where there are no labels."""
         return None
@@ -109,6 +122,11 @@ class Method(nn.Module, ABC):
         `terms` also has 'feature_spread' (`ffcv.ssl.collapse.spread`), which falls to 0 when training collapses.
         """
         features = self.encode(views)
-        terms = self.loss(self.embed(features).chunk(len(views)), labels, self.targets(views))
-        first = features[: len(views[0])].detach().float()
-        return Output(first, {**terms, "feature_spread": spread(first)})
+        with recorded_layers() as layers:
+            embeddings = self.embed(features)
+        terms = self.loss(embeddings.chunk(len(views)), labels, self.targets(views))
+        batch = len(views[0])
+        first = features[:batch].detach().float()
+        return Output(
+            first, {**terms, "feature_spread": spread(first)}, tuple(layer[:batch].float() for layer in layers)
+        )
