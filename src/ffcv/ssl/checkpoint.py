@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            torch.save({"format": FORMAT, "version": version("ffcv-ssl"), **state}, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -49,7 +50,9 @@ def load(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a readable checkpoint ({one_line(error)[:100]})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise ConfigError(f"{path}: checkpoint format {found}, this version reads {FORMAT}")
+        raise ConfigError(
+            f"{path}: checkpoint format {found}, this version reads {FORMAT}: use the version of ffcv-ssl that wrote it"
+        )
     return state
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from ffcv.cores import available_cores
 from ffcv.fields.decoders import IntDecoder
@@ -20,7 +19,8 @@ from ffcv.ssl import backbones, checkpoint, evaluate, methods, optim
 from ffcv.ssl.config import Config, to_yaml
 from ffcv.ssl.errors import ConfigError, DivergedError
 from ffcv.ssl.logs import RunLog
-from ffcv.ssl.probes import OnlineProbe
+from ffcv.ssl.probes import OnlineProbes
+from ffcv.ssl.recent import RecentFeatures
 from ffcv.transforms import Squeeze, ToDevice, ToTensor
 
 
@@ -74,10 +74,11 @@ def fit(config: Config) -> Run:
     first = _resume(config, folder, parts)
     step = first * steps
 
-    with RunLog(config, steps, first, fabric.is_global_zero) as log:
+    recent = RecentFeatures(config.evaluation.recent)
+    with RunLog(config, steps, step, fabric.is_global_zero, fabric.device) as log:
         for epoch in range(first, config.training.epochs):
             loader.set_epoch(epoch)
-            for wait_s, batch in _timed(loader):
+            for batch in log.timed(loader):
                 views = [getattr(batch, name) for name in view_names]
                 labels = getattr(batch, label) if label else None
                 lr = optim.learning_rate(step, total, warmup, peak, config.optim.final_ratio)
@@ -86,7 +87,7 @@ def fit(config: Config) -> Run:
 
                 method.step, method.total_steps = step, total
                 output = model(views, labels)
-                values = {name: float(term.detach()) for name, term in output.terms.items()}
+                values: dict[str, float | Tensor] = {name: float(term.detach()) for name, term in output.terms.items()}
                 _stop_if_diverged(values, step, lr, folder)
                 fabric.backward(output.terms["loss"])
                 optimizer.step()
@@ -94,18 +95,20 @@ def fit(config: Config) -> Run:
                 method.after_step(step, total)
 
                 if labels is not None:
-                    probe_loss, right = online(output.features, labels)
+                    probe_loss, accuracies = online(output.features, output.layers, labels)
                     fabric.backward(probe_loss)
                     online_optimizer.step()
                     online_optimizer.zero_grad(set_to_none=True)
-                    values["probe_accuracy"] = float(right)
+                    values |= accuracies
 
-                log.step(step, epoch, lr, wait_s, values)
+                recent.add(output.features, labels)
+                log.step(step, epoch, lr, values)
                 step += 1
 
             summary = log.end_epoch(epoch)
-            if _due(epoch, config.training.eval_every) and label and len(val_part) and fabric.is_global_zero:
-                summary["knn_accuracy"] = evaluate.knn_accuracy(method.encoder, config, fabric.device)
+            summary |= recent.take(config.evaluation.k, config.evaluation.temperature)
+            if _due(epoch, config.training.eval_every) and label and len(val_part):
+                summary |= evaluate.held_out(method, probe, config, fabric.device)
             log.epoch(summary)
             last = epoch + 1 == config.training.epochs or fabric.broadcast(log.out_of_time)
             if last or _due(epoch, config.logging.checkpoint_every):
@@ -172,28 +175,17 @@ def _loader(config: Config, method: methods.Method, part: evaluate.Part, fabric:
     return loader, names
 
 
-def _probe(config: Config, method: methods.Method, part: evaluate.Part) -> OnlineProbe:
+def _probe(config: Config, method: methods.Method, part: evaluate.Part) -> OnlineProbes:
     classes = int(evaluate.read_labels(part, config.data.label).max()) + 1 if config.data.label else None
     method.check_labels(classes)
-    return OnlineProbe(method.num_features, classes or 1)
-
-
-def _timed(loader: Loader) -> Iterator[tuple[float, Any]]:
-    """Batches, each with the seconds that the loop waited for it."""
-    batches = iter(loader)
-    while True:
-        began = time.perf_counter()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield time.perf_counter() - began, batch
+    return OnlineProbes(method.num_features, method.layer_widths, classes or 1)
 
 
 def _due(epoch: int, every: int) -> bool:
     return every > 0 and (epoch + 1) % every == 0
 
 
-def _stop_if_diverged(values: dict[str, float], step: int, lr: float, folder: Path) -> None:
+def _stop_if_diverged(values: Mapping[str, float | Tensor], step: int, lr: float, folder: Path) -> None:
     if all(math.isfinite(value) for value in values.values()):
         return
     path = folder / "last.ckpt"

@@ -5,7 +5,7 @@ then the overrides in order. `to_yaml` gives the text that is kept beside a run 
 back.
 """
 
-from ffcv.ssl.config.command_line import parse, recipes, to_yaml
+from ffcv.ssl.config.command_line import from_yaml, parse, recipes, to_yaml
 from ffcv.ssl.config.parts import (
     Config,
     DataConfig,
@@ -26,6 +26,7 @@ __all__ = [
     "OptimConfig",
     "TrainingConfig",
     "ViewConfig",
+    "from_yaml",
     "parse",
     "recipes",
     "to_yaml",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,8 +43,20 @@ def parse(arguments: Sequence[str]) -> Config:
     return Config(options=values.pop(method), **values)
 
 
+def from_yaml(text: str) -> Config:
+    """The configuration that `to_yaml` wrote.
+
+    Raises:
+        ConfigError: it has an option or a value that this version does not know.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        return parse(["--config", file.name])
+
+
 def to_yaml(config: Config) -> str:
-    """The configuration as text that `--config` reads back."""
+    """The configuration as text that `--config` and `from_yaml` read back."""
     import yaml
 
     values = asdict(config)

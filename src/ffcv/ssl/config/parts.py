@@ -161,7 +161,7 @@ class TrainingConfig:
         accelerator: lightning.fabric's: auto, cpu, gpu, ...
         devices: processes, one a device.
         precision: auto (bf16 where the device computes in it, else 32-bit), or lightning.fabric's names.
-        eval_every: epochs between k-NN evaluations while training; 0 for none.
+        eval_every: epochs between evaluations on the held-out images (k-NN, online probe) while training; 0 for none.
         max_minutes: stop, with a checkpoint, before an epoch that would train beyond this; null for no limit.
         cpu_threads: threads that torch computes with on a CPU; null for all cores. One is faster for very small
             networks, whose threads would mostly wait for each other.
@@ -203,6 +203,7 @@ class EvalConfig:
         temperature: of the neighbours' weights exp(cosine / temperature).
         l2: weight decay of the linear probe.
         batch_size: images a step when extracting features.
+        recent: the last images of each training epoch, so many, whose features give RankMe and the online k-NN.
     """
 
     labels_per_class: int | None = None
@@ -211,9 +212,11 @@ class EvalConfig:
     temperature: float = 0.07
     l2: float = 1e-3
     batch_size: int = 500
+    recent: int = 4096
 
     def __post_init__(self) -> None:
-        _check(self.k > 0, f"evaluation.k must be above 0, got {self.k}")
+        for name in ("k", "batch_size", "recent"):
+            _check(getattr(self, name) > 0, f"evaluation.{name} must be above 0, got {getattr(self, name)}")
         _check(self.temperature > 0, f"evaluation.temperature must be above 0, got {self.temperature}")
         _check(
             self.labels_per_class is None or self.labels_per_class > 0,
@@ -226,14 +229,18 @@ class LoggingConfig:
     """What is left behind.
 
     Attributes:
-        folder: gets config.yaml, steps.csv, epochs.csv and last.ckpt.
+        folder: gets config.yaml, environment.json, steps.csv, epochs.csv and last.ckpt.
         checkpoint_every: epochs between checkpoints (and one at the end).
-        progress: show a progress bar.
+        progress: show a progress bar, and a line for each epoch.
+        tensorboard: also write event files for TensorBoard into the folder.
+        wandb: also log to this project at Weights & Biases.
     """
 
     folder: str = "runs/ssl"
     checkpoint_every: int = 5
     progress: bool = True
+    tensorboard: bool = False
+    wandb: str | None = None
 
     def __post_init__(self) -> None:
         _check(
