@@ -198,6 +198,22 @@ def _export(
     export(checkpoint, out)
 
 
+@app.command("report")
+def _report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder (--logging.folder).", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file to write; without it, report.html in the folder.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Most images to look at the features of.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the images drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Write a run's curves, a map of its features and nearest neighbours as one HTML file."""
+    from ffcv.cli.report import report
+
+    report(folder, out, images, seed, device)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; errors that a user can act on become one line on stderr and exit status 1."""
     try:
