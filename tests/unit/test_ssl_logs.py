@@ -21,11 +21,14 @@ from ffcv.ssl.config import Config, DataConfig, LoggingConfig, TrainingConfig
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.heads import gelu_mlp, mlp, recorded_layers
 from ffcv.ssl.logs import RunLog
+from ffcv.ssl.position import Position
 from ffcv.ssl.probes import OnlineProbes
+from ffcv.ssl.readout import Readout
 from ffcv.ssl.recent import RecentFeatures
 from ffcv.ssl.throughput import StallClock
 
 CPU = torch.device("cpu")
+START = Position(0, 0)
 
 
 def settings(folder: Path, **logging: Any) -> Config:
@@ -49,7 +52,7 @@ def run(log: RunLog, first_step: int, last_step: int, steps: int = 4) -> dict[st
     while step < last_step:
         batches = log.timed(range(step, min(last_step, step - step % steps + steps)))
         for number in batches:
-            log.step(number, number // steps, 0.1 * number, {"loss": torch.tensor(10.0 - number), "accuracy": 0.5})
+            log.step(number, number // steps, 0.1 * number, {"loss": 10.0 - number, "accuracy": 0.5})
             step += 1
         if step % steps == 0:
             row = log.end_epoch(step // steps - 1)
@@ -58,7 +61,7 @@ def run(log: RunLog, first_step: int, last_step: int, steps: int = 4) -> dict[st
 
 
 def test_rows_of_steps_and_means_of_epochs(tmp_path: Path) -> None:
-    with RunLog(settings(tmp_path), 4, 0, True, CPU) as log:
+    with RunLog(settings(tmp_path), 4, START, True, CPU) as log:
         run(log, 0, 8)
     steps, epochs = rows(tmp_path / "steps.csv"), rows(tmp_path / "epochs.csv")
     assert [(int(r["step"]), int(r["epoch"]), float(r["loss"])) for r in steps] == [
@@ -73,9 +76,9 @@ def test_rows_of_steps_and_means_of_epochs(tmp_path: Path) -> None:
 
 
 def test_resuming_within_an_epoch_gives_its_mean_over_all_its_steps(tmp_path: Path) -> None:
-    with RunLog(settings(tmp_path), 4, 0, True, CPU) as log:
+    with RunLog(settings(tmp_path), 4, START, True, CPU) as log:
         run(log, 0, 7)
-    with RunLog(settings(tmp_path), 4, 6, True, CPU) as log:  # step 6 is done again
+    with RunLog(settings(tmp_path), 4, Position(6, 1), True, CPU) as log:  # step 6 is done again
         run(log, 6, 8)
     assert [int(r["step"]) for r in rows(tmp_path / "steps.csv")] == list(range(8))
     assert [float(r["loss"]) for r in rows(tmp_path / "epochs.csv")] == [8.5, 4.5]
@@ -113,7 +116,7 @@ def test_waiting_and_computing_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_console_says_an_epoch_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with RunLog(settings(tmp_path, progress=True), 4, 0, True, CPU) as log:
+    with RunLog(settings(tmp_path, progress=True), 4, START, True, CPU) as log:
         run(log, 0, 4)
     printed = capsys.readouterr().out
     assert "epoch 1/3  loss 8.5" in printed
@@ -124,7 +127,7 @@ def test_tensorboard_gets_steps_and_epochs(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with RunLog(settings(tmp_path, tensorboard=True), 4, 0, True, CPU) as log:
+    with RunLog(settings(tmp_path, tensorboard=True), 4, START, True, CPU) as log:
         run(log, 0, 8)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
@@ -141,7 +144,7 @@ def test_weights_and_biases_gets_steps_and_epochs(tmp_path: Path, monkeypatch: p
     module = SimpleNamespace(init=lambda **arguments: calls.update(arguments) or fake)
     monkeypatch.setitem(sys.modules, "wandb", module)
     for resumed in (None, "abc"):
-        with RunLog(settings(tmp_path, wandb="project"), 4, 0, True, CPU) as log:
+        with RunLog(settings(tmp_path, wandb="project"), 4, START, True, CPU) as log:
             run(log, 0, 4)
         assert (calls["project"], calls["id"]) == ("project", resumed)
     assert calls["config"]["training"]["batch_size"] == 8
@@ -154,7 +157,7 @@ def test_weights_and_biases_gets_steps_and_epochs(tmp_path: Path, monkeypatch: p
 def test_a_missing_package_is_named(option: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"logging\.{option} needs the package {option}: pip install"):
-        RunLog(settings(tmp_path, **{option: "project" if option == "wandb" else True}), 4, 0, True, CPU)
+        RunLog(settings(tmp_path, **{option: "project" if option == "wandb" else True}), 4, START, True, CPU)
 
 
 def _two_books(rank: int) -> list[Any]:
@@ -165,11 +168,11 @@ def _two_books(rank: int) -> list[Any]:
     loss, accuracies = probes(features[mine], [features[mine, :3]], labels[mine])
     gradient = torch.autograd.grad(loss, probes.probes["probe"].linear.bias)[0]
     folder = Path("/nonexistent")
-    with RunLog(settings(folder), 1, 0, False, CPU) as log:
+    with RunLog(settings(folder), 1, START, False, CPU) as log:
         for _ in log.timed(range(1)):
-            log.step(0, 0, 0.1, {"loss": loss.detach(), **accuracies})
+            log.step(0, 0, 0.1, Readout({"loss": loss, **accuracies}).values())
         row = log.end_epoch(0)
-    recent = RecentFeatures(100)
+    recent = RecentFeatures(100, CPU)
     recent.add(features[mine], labels[mine])
     names = ("loss", "probe_accuracy", "probe_layer1_top5")
     return [gradient, *(torch.tensor(row[n]) for n in names), torch.tensor(list(recent.take(3, 0.1).values()))]
@@ -193,7 +196,7 @@ def test_two_processes_keep_the_books_of_one(tmp_path: Path) -> None:
     gradient = torch.autograd.grad(loss, probes.probes["probe"].linear.bias)[0]
     torch.testing.assert_close((first[0] + second[0]) / 2, gradient)
     expected = [loss.detach(), accuracies["probe_accuracy"], accuracies["probe_layer1_top5"]]
-    recent = RecentFeatures(100)
+    recent = RecentFeatures(100, CPU)
     recent.add(features, labels)
     expected.append(torch.tensor(list(recent.take(3, 0.1).values())))
     for found in (first, second):

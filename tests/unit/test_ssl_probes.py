@@ -116,7 +116,7 @@ def test_rank_me_is_the_equation(shape: tuple[int, int]) -> None:
 def test_recent_features_are_the_last_ones_of_the_epoch() -> None:
     generator = torch.Generator().manual_seed(0)
     batches = [(torch.randn(8, 4, generator=generator), torch.arange(8) % 2) for _ in range(5)]
-    recent = RecentFeatures(capacity=16)
+    recent = RecentFeatures(16, torch.device("cpu"))
     for features, labels in batches:
         recent.add(features, labels)
     last, labels = (torch.cat(column) for column in zip(*batches[-2:], strict=True))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
 
@@ -54,6 +54,15 @@ def mean(values: Tensor) -> Tensor:
     the mean over all values (data parallelism averages gradients; ranks may hold different numbers).
     """
     return values.sum() * world_size() / total_rows(values)
+
+
+@torch.no_grad()
+def average_gradients(module: nn.Module) -> None:
+    """Replace the gradients of a module that is not wrapped for data parallelism by their means over ranks."""
+    if world_size() > 1:
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad.div_(world_size()))
 
 
 class _AllSum(Function):

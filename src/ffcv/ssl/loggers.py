@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ffcv.ssl.config import Config
 from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.position import Position
 
 Row = Mapping[str, Any]
 """Named figures. A step's has 'step' and 'epoch', an epoch's 'epoch', both from 0."""
@@ -45,7 +46,8 @@ class CsvFile:
         self._path = path
         self.kept: list[dict[str, str]] = []
         if start > 0 and path.is_file():
-            self.kept = [row for row in self._read() if int(row[key]) < start]
+            # A row without all columns is one that a crash cut off.
+            self.kept = [row for row in self._read() if None not in row.values() and int(row[key]) < start]
         self._columns: list[str] = []
         self._open(self.kept)
 
@@ -87,19 +89,22 @@ class CsvLogger(Logger):
 
     Args:
         folder: of the run.
-        first_step: the step that the run starts with, above 0 when it is resumed.
-        first_epoch: likewise.
+        first: step and epoch that the run starts with, above 0 when it is resumed.
     """
 
-    def __init__(self, folder: Path, first_step: int, first_epoch: int) -> None:
-        self.steps = CsvFile(folder / "steps.csv", "step", first_step)
-        self.epochs = CsvFile(folder / "epochs.csv", "epoch", first_epoch)
+    def __init__(self, folder: Path, first: Position) -> None:
+        self.steps = CsvFile(folder / "steps.csv", "step", first.step)
+        self.epochs = CsvFile(folder / "epochs.csv", "epoch", first.epoch)
 
     def step(self, row: Row) -> None:
         self.steps.write(row)
 
     def epoch(self, row: Row) -> None:
         self.epochs.write(row)
+        self.flush()
+
+    def flush(self) -> None:
+        """Make what was written visible to readers, and safe from a death of this process."""
         self.steps.flush()
         self.epochs.flush()
 
@@ -222,22 +227,22 @@ def _figures(row: Row, prefix: str) -> dict[str, float]:
     return {f"{prefix}/{name}": float(value) for name, value in row.items() if name not in ("step", "epoch")}
 
 
-def open_loggers(config: Config, steps: int, first_step: int, values: dict[str, Any]) -> tuple[CsvLogger, list[Logger]]:
+def open_loggers(config: Config, steps: int, first: Position, values: dict[str, Any]) -> tuple[CsvLogger, list[Logger]]:
     """The CSV files and the further loggers that `config.logging` asks for.
 
     Args:
         config: of the run.
         steps: of an epoch.
-        first_step: the step to start with.
+        first: where to start.
         values: the configuration as nested dictionaries.
     """
     folder = Path(config.logging.folder)
     further: list[Logger] = []
     # First those that may be missing, so that a run that cannot start leaves nothing behind.
     if config.logging.tensorboard:
-        further.append(TensorBoardLogger(folder, first_step))
+        further.append(TensorBoardLogger(folder, first.step))
     if config.logging.wandb is not None:
         further.append(WandbLogger(config.logging.wandb, folder, values))
     if config.logging.progress:
-        further.append(ConsoleLogger(config.training.epochs, steps, first_step))
-    return CsvLogger(folder, first_step, first_step // steps), further
+        further.append(ConsoleLogger(config.training.epochs, steps, first.step))
+    return CsvLogger(folder, first), further

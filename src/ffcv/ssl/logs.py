@@ -4,48 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
 import yaml
-from torch import Tensor
 
 from ffcv.ssl.config import Config, to_yaml
-from ffcv.ssl.distributed import all_sum, world_size
 from ffcv.ssl.environment import environment
 from ffcv.ssl.loggers import CsvLogger, Logger, open_loggers
+from ffcv.ssl.position import Position
 from ffcv.ssl.throughput import StallClock
 
 Batch = TypeVar("Batch")
-
-GPU_STEPS = 20
-"""Steps whose figures are fetched from a GPU together: asking after each would make the GPU wait for the loop."""
 
 
 class RunLog:
     """Leaves config.yaml, environment.json, steps.csv and epochs.csv in the run's folder, and feeds the loggers.
 
-    Every figure is the mean over ranks, so that it does not depend on their number. All ranks call every method.
+    All ranks call every method, with figures that are the same for all (`readout.Readout`).
 
     Args:
         config: of the run.
         steps: of an epoch.
-        first_step: step to start with, above 0 when resuming; also within an epoch.
-        writes: whether this process writes (rank 0); the others only add their share.
+        first: step and epoch to start with, above 0 when resuming. At the end of an epoch whose row is not written yet,
+            the step is the next epoch's, but the epoch is not.
+        writes: whether this process writes (rank 0).
         device: that trains.
     """
 
-    def __init__(self, config: Config, steps: int, first_step: int, writes: bool, device: torch.device) -> None:
+    def __init__(self, config: Config, steps: int, first: Position, writes: bool, device: torch.device) -> None:
         minutes = config.training.max_minutes
         self._limit_s = None if minutes is None else 60 * minutes
         self.train_s = self._epoch_s = 0.0
         self._images, self._batch = 0, config.training.batch_size
-        self._steps, self._device = steps, device
         self._clock = StallClock(device)
-        self._pending: list[tuple[dict[str, Any], list[Tensor]]] = []
-        self._names: list[str] = []
         self._lr = 0.0
         self._rows: list[dict[str, float]] = []
         self._timed_steps = 0
@@ -55,15 +50,15 @@ class RunLog:
             folder = Path(config.logging.folder)
             folder.mkdir(parents=True, exist_ok=True)
             text = to_yaml(config)
-            self._csv, further = open_loggers(config, steps, first_step, yaml.safe_load(text))
+            self._csv, further = open_loggers(config, steps, first, yaml.safe_load(text))
             self._loggers = [self._csv, *further]
             (folder / "config.yaml").write_text(text)
             (folder / "environment.json").write_text(json.dumps(environment(device), indent=1) + "\n")
             # The epoch that is gone on with gets its means over all its steps.
-            begun = first_step - first_step % steps
             for row in self._csv.steps.kept:
-                if int(row["step"]) >= begun:
+                if int(row["epoch"]) == first.epoch:
                     self._rows.append({k: float(v) for k, v in row.items() if k not in ("step", "epoch", "lr")})
+                    self._lr = float(row["lr"])
 
     @property
     def images_per_s(self) -> float:
@@ -80,44 +75,38 @@ class RunLog:
         self._timed_steps = 0
         return self._clock.batches(loader)
 
-    def step(self, step: int, epoch: int, lr: float, values: Mapping[str, Tensor | float]) -> None:
+    def step(self, step: int, epoch: int, lr: float, values: Mapping[str, float]) -> None:
         """Note one finished step.
 
         Args:
             step: from 0, over all epochs.
             epoch: from 0.
             lr: the learning rate that it was made with.
-            values: this rank's scalars, of the same names in every step.
+            values: figures of the same names in every step.
         """
         self._timed_steps += 1
-        self._names = list(values)
-        scalars = [torch.as_tensor(v, dtype=torch.float32, device=self._device).detach() for v in values.values()]
-        self._pending.append(({"step": step, "epoch": epoch, "lr": lr}, scalars))
-        if self._device.type == "cpu" or len(self._pending) == GPU_STEPS:
-            self.flush()
+        self._lr = lr
+        self._rows.append(dict(values))
+        for logger in self._loggers:
+            logger.step({"step": step, "epoch": epoch, "lr": lr, **values})
 
-    def flush(self) -> None:
-        """Hand the steps that are noted so far to the loggers."""
-        if not self._pending:
-            return
-        table = torch.stack([torch.stack(scalars) for _, scalars in self._pending])
-        means = (all_sum(table) / world_size()).tolist()
-        for (row, _), numbers in zip(self._pending, means, strict=True):
-            values = dict(zip(self._names, numbers, strict=True))
-            self._rows.append(values)
-            for logger in self._loggers:
-                logger.step({**row, **values})
-        self._lr = self._pending[-1][0]["lr"]
-        self._pending.clear()
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """While a checkpoint is written: its time does not count, and the rows before it survive a crash."""
+        if self._csv is not None:
+            self._csv.flush()
+        with self._clock.stopped():
+            yield
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """Stop the epoch's clock; its row for `epoch()`, with the means over its steps."""
-        self.flush()
         split = self._clock.stop()
         images = self._timed_steps * self._batch
         self._epoch_s = split.seconds
         self.train_s, self._images = self.train_s + split.seconds, self._images + images
-        means = {name: sum(row[name] for row in self._rows) / len(self._rows) for name in self._rows[-1]}
+        # None on a rank that resumed behind the epoch's last step: only rank 0 reads what was written before.
+        names = self._rows[-1] if self._rows else ()
+        means = {name: sum(row[name] for row in self._rows) / len(self._rows) for name in names}
         self._rows.clear()
         return {
             "epoch": epoch,
@@ -140,8 +129,5 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Alone; other ranks may have gone before, and would be waited for.
-        if world_size() == 1:
-            self.flush()
         for logger in self._loggers:
             logger.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +20,11 @@ class RecentFeatures:
 
     Args:
         capacity: images to keep over all ranks, up to a batch more.
+        device: of the features.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        self._device = device
         self._capacity = max(1, capacity // world_size())
         self._batches: deque[tuple[Tensor, Tensor | None]] = deque()
         self._rows = 0
@@ -32,6 +35,16 @@ class RecentFeatures:
         self._rows += len(features)
         while self._rows - len(self._batches[0][0]) >= self._capacity:
             self._rows -= len(self._batches.popleft()[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept on this rank."""
+        return {"batches": [list(batch) for batch in self._batches]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep what `state_dict` gave."""
+        for features, labels in state["batches"]:
+            self._batches.append((features.to(self._device), None if labels is None else labels.to(self._device)))
+        self._rows = sum(len(features) for features, _ in self._batches)
 
     @torch.no_grad()
     def take(self, k: int, temperature: float) -> dict[str, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
+
+from ffcv.ssl.optim import half_cosine
 
 
 class Teacher(nn.Module):
@@ -39,4 +40,4 @@ def momentum_at(step: int, total_steps: int, start: float) -> float:
 
     Grill et al., https://arxiv.org/abs/2006.07733, section 3.3; DINO and MoCo v3 use the same.
     """
-    return 1 - (1 - start) * (math.cos(math.pi * step / total_steps) + 1) / 2
+    return half_cosine(start, 1.0, step / total_steps)

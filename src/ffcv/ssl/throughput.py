@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -55,6 +56,13 @@ class StallClock:
                 self._open.append((idle, busy))
                 self._settle()
             yield batch
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What is done here does not count."""
+        asked = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - asked
 
     def stop(self) -> Split:
         """The split since the first request, once everything asked of the device is done."""

@@ -9,6 +9,7 @@ from ffcv.ssl.config.command_line import from_yaml, parse, recipes, to_yaml
 from ffcv.ssl.config.parts import (
     Config,
     DataConfig,
+    DistConfig,
     EvalConfig,
     LoggingConfig,
     ModelConfig,
@@ -20,6 +21,7 @@ from ffcv.ssl.config.parts import (
 __all__ = [
     "Config",
     "DataConfig",
+    "DistConfig",
     "EvalConfig",
     "LoggingConfig",
     "ModelConfig",
