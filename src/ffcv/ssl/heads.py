@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.losses import cosines
 
 _record: list[Tensor] | None = None
 
@@ -73,6 +74,23 @@ def gelu_mlp(features: int, *widths: int) -> MLP:
         layers.append(nn.Linear(features, width))
         features = width
     return MLP(*layers)
+
+
+class Prototypes(nn.Module):
+    """Cosines of embeddings [N, E] to K learned directions, float32 [N, K] in [-1, 1].
+
+    SwAV's normalised prototypes, and DINO's last layer: weight normalisation with its gain fixed at 1.
+    """
+
+    def __init__(self, features: int, number: int) -> None:
+        super().__init__()
+        self.weight = nn.Linear(features, number, bias=False).weight
+
+    def forward(self, z: Tensor, frozen: bool = False) -> Tensor:
+        """`frozen` directions keep still: their gradient is 0."""
+        # Zero rather than none, which data parallelism would take for an unused parameter.
+        weight = self.weight.detach() + 0 * self.weight if frozen else self.weight
+        return cosines(z, weight)
 
 
 def _checked(widths: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,7 +14,14 @@ from ffcv.ssl.collapse import spread
 from ffcv.ssl.config import ViewConfig
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.heads import recorded_layers
+from ffcv.ssl.teacher import Teacher, momentum_at
 from ffcv.ssl.views import global_views, local_views
+
+Views = Sequence[Tensor]
+"""One tensor a view, in the order of `Method.views`."""
+
+Terms = dict[str, Tensor]
+"""Named scalars of a loss; 'loss' is the total."""
 
 
 class Output(NamedTuple):
@@ -27,7 +34,7 @@ class Output(NamedTuple):
     """
 
     features: Tensor
-    terms: dict[str, Tensor]
+    terms: Terms
     layers: tuple[Tensor, ...] = ()
 
 
@@ -35,19 +42,22 @@ class Method(nn.Module, ABC):
     """A way to train an encoder, mostly without labels.
 
     A subclass is final, lives alone in ``methods/<name>.py`` and says three things: its `Options` (a frozen
-    dataclass; on the command line ``--<name>.<option>``), its heads (in ``__init__``) and its `loss`. It may
-    also change the views, give the loss `targets` that need no gradient, and act after each optimiser step.
+    dataclass; on the command line ``--<name>.<option>``), its heads (in ``__init__``, `projector` among them) and
+    its `loss`. It may also change the views, give the loss `targets` that need no gradient, and act after each
+    optimiser step; `TaughtMethod` does so with a teacher.
 
     The trainer calls the module itself, so that data parallelism sees one forward pass with the loss inside.
 
     Attributes:
         multi_crop: whether the loss takes local views beside the two global ones.
+        projector: representations, float [N, D], to what the loss compares, float [N, E].
         step: of the running step, from 0, and `total_steps` of the run: set by the trainer before each step, so
             that schedules are functions of it and checkpoints need not hold them.
     """
 
     Options: ClassVar[type]
     multi_crop: ClassVar[bool] = False
+    projector: nn.Module
 
     def __init__(self, backbone: nn.Module, options: Any) -> None:
         super().__init__()
@@ -60,6 +70,11 @@ class Method(nn.Module, ABC):
     def encoder(self) -> nn.Module:
         """The network to evaluate and to keep: the backbone, or its teacher where that is the better one."""
         return self.backbone
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done before this step, 0 up to 1."""
+        return self.step / self.total_steps
 
     def views(self, config: ViewConfig) -> list[list[Any]]:
         """One pipeline of `ffcv.transforms` a view: two global ones, then the recipe's local ones.
@@ -87,22 +102,17 @@ class Method(nn.Module, ABC):
         """Called once before training with the number of classes, None where there are no labels."""
         return None
 
-    @abstractmethod
     def embed(self, features: Tensor) -> Tensor:
         """Representations, float [N, D], to what the loss compares, float [N, E]."""
+        return self.projector(features)
 
-    def targets(self, views: Sequence[Tensor]) -> Sequence[Tensor] | None:
-        """What a teacher makes of the views, without gradient: for `loss`, tensors float [B, E]."""
-        return None
+    def targets(self, views: Views) -> Views:
+        """What a teacher makes of the images, without gradient: for `loss`, tensors float [B, E]."""
+        return ()
 
     @abstractmethod
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
-        """Embeddings of each view, V tensors float [B, E], to named scalars, 'loss' the total (float32).
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
+        """The projector's outputs for each view, V tensors float [B, E], to named scalars (float32).
 
         The mean over ranks of what they return is the loss of the whole batch, as if on one rank.
         """
@@ -111,12 +121,12 @@ class Method(nn.Module, ABC):
         """Called after every optimiser step (moving averages and the like)."""
         return None
 
-    def encode(self, views: Sequence[Tensor]) -> Tensor:
+    def encode(self, views: Views) -> Tensor:
         """Views [B, 3, H, W] to representations [V * B, D], in order, in one pass for neighbours of one size."""
         groups = [list(group) for _, group in groupby(views, key=lambda view: view.shape[2:])]
         return torch.cat([self.backbone(torch.cat(group)) for group in groups])
 
-    def forward(self, views: Sequence[Tensor], labels: Tensor | None = None) -> Output:
+    def forward(self, views: Views, labels: Tensor | None = None) -> Output:
         """Views, V tensors float [B, 3, H, W], to the first one's features and the loss.
 
         `terms` also has 'feature_spread' (`ffcv.ssl.collapse.spread`), which falls to 0 when training collapses.
@@ -130,3 +140,28 @@ class Method(nn.Module, ABC):
         return Output(
             first, {**terms, "feature_spread": spread(first)}, tuple(layer[:batch].float() for layer in layers)
         )
+
+
+class TaughtMethod(Method):
+    """A method whose targets are a teacher's: a copy of `followed` that moves towards it after each step.
+
+    A subclass calls `make_teacher` once its heads are there; its options have `momentum`.
+    """
+
+    teacher: Teacher
+
+    def followed(self) -> list[nn.Module]:
+        """What the teacher copies, called one after the other."""
+        return [self.backbone, self.projector]
+
+    def make_teacher(self) -> None:
+        """The teacher, equal to what it will follow."""
+        self.teacher = Teacher(*self.followed())
+
+    def targets(self, views: Views) -> Views:
+        """Of the two global views."""
+        return self.teacher(torch.cat(list(views[:2]))).chunk(2)
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        momentum = momentum_at(step, total_steps, self.options.momentum)
+        self.teacher.follow(*self.followed(), momentum=momentum)
