@@ -4,12 +4,12 @@
     python benchmarks/ssl_cifar.py --methods byol dino --seed 1
     python benchmarks/ssl_cifar.py --tune --epochs 8           judged on images of the training set, not of the test set
 
-Each method trains with its recipe METHOD_cifar10 on the first 1,000 training images of every class, in a process of its
-own with one computing thread. The k-NN and the linear probe learn on the features of those 10,000 images with their
-labels and are judged on the archive's 5,000 test images, which nothing else looks at: the recipes were tuned with --tune,
-where 2,000 other training images take their place. 'random' is the same network before training, judged in the same way;
-'gain' is in points of the linear probe. CPU seconds are the training process's with its loader's threads, without the
-evaluation.
+Each method trains with its recipe METHOD_cifar10 on the first 1,000 training images of every class, in a process of
+its own with one computing thread. The k-NN and the linear probe learn on the features of those 10,000 images with
+their labels and are judged on the archive's 5,000 test images, which nothing else looks at: the recipes were tuned
+with --tune, where 2,000 other training images take their place. 'random' is the same network before training, judged
+in the same way; 'gain' is in points of the linear probe. CPU seconds are the training process's with its loader's
+threads, without the evaluation.
 """
 
 from __future__ import annotations
