@@ -50,7 +50,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         multi_crop: whether the loss takes local views beside the two global ones.
-        projector: representations, float [N, D], to what the loss compares, float [N, E].
+        projector: what `embed` applies; a subclass makes it.
         step: of the running step, from 0, and `total_steps` of the run: set by the trainer before each step, so
             that schedules are functions of it and checkpoints need not hold them.
     """
