@@ -124,7 +124,7 @@ def test_resuming_restores_teacher_centre_and_queue(name: str, noise: Path, tmp_
     [
         ("supervised", ["--data.label", "null"], r"needs labels: name their field with --data\.label"),
         ("supervised", ["--supervised.num_classes", "3"], "set --supervised.num_classes to 4 or more"),
-        ("vicreg", ["--views.num_local", "2"], "VICReg compares two views"),
+        ("vicreg", ["--views.num_local", "2"], "VICReg takes no local views"),
     ],
 )
 def test_what_does_not_fit_stops_before_training(

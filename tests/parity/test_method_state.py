@@ -164,7 +164,7 @@ def test_views() -> None:
     assert taken == {"dino", "lejepa", "swav"}
     pipelines = build("dino").views(multi_crop)
     assert len(pipelines) == 5
-    with pytest.raises(ConfigError, match=r"BYOL compares two views: set views\.num_local to 0, got 3"):
+    with pytest.raises(ConfigError, match=r"BYOL takes no local views: set views\.num_local to 0, got 3"):
         build("byol").views(multi_crop)
     names = [[type(t).__name__ for t in p] for p in pipelines]
     assert ["Solarize" in n for n in names] == [False, True, False, False, False]
@@ -173,6 +173,8 @@ def test_views() -> None:
 def test_supervised_wants_labels_within_its_classes() -> None:
     method = supervised.Supervised(Tiny(), supervised.Options(num_classes=4))
     assert len(method.views(ViewConfig())) == 1
+    with pytest.raises(ConfigError, match=r"Supervised takes no local views: set views\.num_local to 0, got 2"):
+        method.views(ViewConfig(num_local=2))
     method.check_labels(4)
     with pytest.raises(ConfigError, match=r"needs labels: name their field with --data\.label"):
         method.check_labels(None)

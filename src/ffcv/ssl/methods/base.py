@@ -80,11 +80,11 @@ class Method(nn.Module, ABC):
         """One pipeline of `ffcv.transforms` a view: two global ones, then the recipe's local ones.
 
         Raises:
-            ConfigError: local views for a method that compares exactly two.
+            ConfigError: local views for a method that takes none.
         """
         if config.num_local and not self.multi_crop:
             raise ConfigError(
-                f"{type(self).__name__} compares two views: set views.num_local to 0, got {config.num_local}"
+                f"{type(self).__name__} takes no local views: set views.num_local to 0, got {config.num_local}"
             )
         return [*global_views(config), *local_views(config)]
 

@@ -20,7 +20,6 @@ from ffcv.ssl.distributed import mean
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.losses import in_float32
 from ffcv.ssl.methods.base import Method, Terms, Views
-from ffcv.ssl.views import augment
 
 
 @in_float32
@@ -58,7 +57,7 @@ class Supervised(Method):
         self.projector = nn.Linear(self.num_features, options.num_classes)
 
     def views(self, config: ViewConfig) -> list[list[Any]]:
-        return [augment(config)]
+        return super().views(config)[:1]
 
     def check_labels(self, num_classes: int | None) -> None:
         if num_classes is None:
