@@ -76,7 +76,7 @@ def test_defaults_are_the_originals(script: Any) -> None:
     c = parsed(script, REQUIRED)
     assert (c.training.epochs, c.training.batch_size, c.training.devices) == (30, 512, 1)
     assert c.options.projector == (2048, 512)
-    assert [c.views.size_at(epoch) for epoch in (10, 20, 30)] == [64, 160, 224]
+    assert [c.views.size_at(epoch) for epoch in (10, 20, 30)] == [64, 128, 224]
     assert (c.logging.checkpoint_every, c.evaluation.batch_size, c.data.val) == (5, 256, None)
 
 
