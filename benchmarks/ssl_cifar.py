@@ -28,11 +28,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from ffcv.cli.write import WriteOptions, write
-from ffcv.ssl import config, evaluate, methods
+from ffcv.ssl import backbones, config, evaluate, methods
 from ffcv.ssl.train import fit
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-jpeg.zip"
@@ -94,8 +95,9 @@ def train_one(method: str, train: Path, val: Path, arguments: argparse.Namespace
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         last = (Path(folder) / "epochs.csv").read_text().splitlines()
         spread = dict(zip(last[0].split(","), last[-1].split(","), strict=True))["feature_spread"]
-        scores = evaluate.compare(run.backbone, settings, run.device)
-    trained, random = scores["trained"], scores["random initialisation"]
+        torch.manual_seed(arguments.seed)  # as `fit` does: the weights that the training began with
+        untrained = backbones.channels_last(backbones.build(settings.model))
+        trained, random = (evaluate.assess(e, settings, run.device) for e in (run.backbone, untrained))
     accuracies = (trained.knn, trained.linear, random.knn, random.linear)
     return Row(method, recipe, arguments.seed, run.epochs, round(cpu, 1), round(wall, 1), *accuracies, float(spread))
 
