@@ -118,7 +118,7 @@ def main() -> None:
         print(f"ignored: {name}: {OPTIONS[name].ignored}", file=sys.stderr)
     print("ffcv train " + shlex.join(arguments), flush=True)
     # In place of this process: data parallelism starts further ones with the command line that it finds.
-    os.execv(sys.executable, [sys.executable, "-m", "ffcv.cli.main", "train", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "ffcv", "train", *arguments])
 
 
 def read(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:

@@ -144,17 +144,17 @@ def test_the_verbatim_command_trains(tmp_path: Path) -> None:
         writer.from_indexed_dataset([(image, i % 4) for i, image in enumerate(pixels)])
     line = VERBATIM.replace("TRAIN.beton", f"{tmp_path}/TRAIN.beton").replace("VAL.beton", f"{tmp_path}/VAL.beton")
     line = line.replace("FOLDER", f"{tmp_path}/run").replace("8192-8192-8192", "32-16")
-    small = "--training.epochs 1 --model.arch resnet18 --resolution.min_res 32 --resolution.max_res 32 "
+    small = "--training.epochs 1 --model.arch convnet --resolution.min_res 32 --resolution.max_res 32 "
     command = [sys.executable, str(SCRIPT), *shlex.split(f"{line} {small} --validation.resolution 32")]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("ffcv train --method=simclr --model.backbone=resnet18")
+    assert result.stdout.startswith("ffcv train --method=simclr --model.backbone=convnet")
     with (tmp_path / "run" / "steps.csv").open(newline="") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)
     state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
-    assert "backbone.conv1.weight" in state["method"]
+    assert "backbone.layers.0.weight" in state["method"]
     saved = config.parse(["--config", str(tmp_path / "run" / "config.yaml")])
     assert (saved.training.epochs, saved.views.size) == (1, 32)
     assert (tmp_path / "run" / "epochs.csv").is_file()
