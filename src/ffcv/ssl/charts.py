@@ -17,7 +17,7 @@ from ffcv.ssl.history import Columns, History
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6b6b", "#8c564b", "#17becf", "#bcbd22")
 """Told apart also by people who see few colours (Okabe and Ito's, then further ones)."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",

@@ -32,8 +32,8 @@ def recorded_layers() -> Iterator[list[Tensor]]:
 class MLP(nn.Sequential):
     """Modules one after the other, with outputs that `recorded_layers` sees."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        modules = list(self)
+    def forward(self, input: Tensor) -> Tensor:
+        x, modules = input, list(self)
         for module, following in zip(modules, [*modules[1:], None], strict=True):
             x = module(x)
             if _record is not None and (following is None or isinstance(following, nn.Linear)):
