@@ -208,6 +208,25 @@ def test_checkpoints_that_cannot_be_read_say_why(folder: Path, tmp_path: Path) -
         trained.load(tmp_path)
 
 
+def test_of_dino_the_teacher_is_kept(folder: Path, tmp_path: Path) -> None:
+    line = (
+        f"--recipe dino_cifar10 --data.train {folder / 'train.beton'} --data.num_workers 1 --logging.folder {tmp_path} "
+        f"--views.size {SIDE} --views.local_size 8 --model.width 8 --dino.head [16,8] --dino.num_scores 12 "
+        "--training.epochs 1 --training.batch_size 64 --training.accelerator cpu --training.precision 32-true "
+        "--training.eval_every 1 --training.cpu_threads 1 --logging.progress false"
+    )
+    run = fit(config.parse(line.split()))
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["method"]
+    images = torch.randn(3, 3, SIDE, SIDE)
+    encoder = trained.load(tmp_path).encoder
+    assert torch.equal(encoder(images), run.backbone.eval()(images))
+    first = next(iter(encoder.state_dict()))
+    assert torch.equal(encoder.state_dict()[first], state[f"teacher.network.0.{first}"])
+    assert not torch.equal(encoder.state_dict()[first], state[f"backbone.{first}"])
+    # The online probe learns on the student's features, and says nothing of the teacher's.
+    assert not {"val_probe_accuracy", "val_probe_top5"} & history.read(tmp_path).epochs.keys()
+
+
 def test_exported_weights_come_back(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors import safe_open
 

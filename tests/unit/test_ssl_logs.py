@@ -115,6 +115,26 @@ def test_waiting_and_computing_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
     assert (split.seconds, split.wait_s, split.data_stall) == (16, 12, 0.75)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: measures its idle time")
+def test_a_busy_gpu_does_not_wait() -> None:
+    """A loader that takes 50 ms: all of it is waiting for an idle GPU, none for one that has work for longer."""
+
+    def loader() -> Iterator[int]:
+        for batch in range(6):
+            time.sleep(0.05)
+            yield batch
+
+    waits = []
+    for cycles in (0, 1_000_000_000):  # nothing, or about half a second of work in each step
+        clock = StallClock(torch.device("cuda"))
+        for _ in clock.batches(loader()):
+            if cycles:
+                torch.cuda._sleep(cycles)
+        waits.append(clock.stop().wait_s)
+    assert waits[0] >= 6 * 0.05 - 0.01
+    assert waits[1] < 2 * 0.05  # the first batch
+
+
 def test_the_console_says_an_epoch_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunLog(settings(tmp_path, progress=True), 4, START, True, CPU) as log:
         run(log, 0, 4)

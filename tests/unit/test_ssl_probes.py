@@ -21,7 +21,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.5), (20, 0.07), (10_000, 0.01)])
 def test_knn_is_the_weighted_vote(digits, k: int, temperature: float) -> None:
     train, labels, test, _ = digits
-    predictions = probes.knn_votes(train, labels, test, k, temperature, chunk=7).argmax(1)
+    predictions = probes.knn_votes(train, labels, test, k, temperature, cosines_at_once=7 * 600).argmax(1)
     a, b, y = train.double().numpy(), test.double().numpy(), labels.numpy()
     cosine = (b / np.linalg.norm(b, axis=1)[:, None]) @ (a / np.linalg.norm(a, axis=1)[:, None]).T
     expected = []
@@ -97,7 +97,7 @@ def test_top5_is_logged_only_where_it_says_something() -> None:
 
 def test_leave_one_out_knn_asks_the_others_only(digits) -> None:
     x, labels, _, _ = digits
-    votes = probes.knn_votes(x[:60], labels[:60], k=5, temperature=0.07, chunk=7)
+    votes = probes.knn_votes(x[:60], labels[:60], k=5, temperature=0.07, cosines_at_once=7 * 60)
     for i in range(60):
         others = torch.arange(60) != i
         expected = probes.knn_votes(x[:60][others], labels[:60][others], x[i : i + 1], k=5, temperature=0.07)

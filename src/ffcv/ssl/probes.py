@@ -77,7 +77,7 @@ def knn_votes(
     test: Tensor | None = None,
     k: int = 20,
     temperature: float = 0.07,
-    chunk: int = 1024,
+    cosines_at_once: int = 1 << 27,
 ) -> Tensor:
     """Weighted k-nearest-neighbour vote (Wu et al., https://arxiv.org/abs/1805.01978, section 3.4).
 
@@ -89,7 +89,7 @@ def knn_votes(
         test: float [M, D]; None: each training image by its neighbours among the others (leave one out).
         k: neighbours; all where there are fewer.
         temperature: small: the nearest decide; large: a plain majority.
-        chunk: test images compared at a time.
+        cosines_at_once: bound on the memory, about 8 bytes for each.
 
     Returns:
         float32 [M, C]: votes for each class, up to a factor of each row.
@@ -99,6 +99,7 @@ def knn_votes(
     classes = int(labels.max()) + 1
     k = min(k, len(train) - (test is None))
     votes = torch.zeros(len(queries), classes, device=train.device)
+    chunk = max(1, cosines_at_once // len(train))
     for start in range(0, len(queries), chunk):
         cosine = queries[start : start + chunk] @ train.T
         if test is None:
