@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
+from digits import configuration, rows, write
 from ffcv.cli.main import main
 from ffcv.errors import FfcvError
-from ffcv.fields import IntField, RGBImageField
 from ffcv.ssl import config, evaluate
 from ffcv.ssl.errors import ConfigError, DivergedError
 from ffcv.ssl.train import fit
-from ffcv.writer import DatasetWriter
 
 pytestmark = pytest.mark.filterwarnings(
     # lightning-fabric, on machines with a GPU when the run is on the CPU
@@ -26,45 +20,9 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-class Digits(Sequence):
-    """The first `n` digits as [16, 16, 3] images."""
-
-    def __init__(self, n: int) -> None:
-        images, self.labels = load_digits(return_X_y=True)
-        pixels = (images[:n] * 15.9375).astype(np.uint8).reshape(n, 8, 8)
-        self.images = np.repeat(pixels.repeat(2, axis=1).repeat(2, axis=2)[..., None], 3, axis=3)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.images[index], int(self.labels[index])
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "digits.beton"
-    writer = DatasetWriter(str(path), {"image": RGBImageField("raw"), "label": IntField()}, num_workers=1)
-    writer.from_indexed_dataset(Digits(300))
-    return path
-
-
-def configuration(digits: Path, folder: Path, *extra: str) -> config.Config:
-    return config.parse(
-        [
-            *("--recipe", "simclr_digits", "--data.train", str(digits), "--logging.folder", str(folder)),
-            *("--data.num_workers", "1", "--data.held_out", "0.2", "--views.size", "16", "--model.width", "8"),
-            *("--training.batch_size", "48", "--training.epochs", "3", "--training.accelerator", "cpu"),
-            *("--training.precision", "32-true", "--training.eval_every", "0", "--logging.progress", "false"),
-            *("--optim.lr", "0.01", "--optim.warmup_epochs", "1", "--logging.checkpoint_every", "1"),
-            *extra,
-        ]
-    )
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return write(tmp_path_factory.mktemp("data") / "digits.beton")
 
 
 def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> None:
@@ -80,52 +38,6 @@ def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> 
     scores = evaluate.compare(run.backbone, settings, run.device)
     assert list(scores) == ["raw pixels", "random initialisation", "trained"]
     assert all(0.1 < s.knn <= 1 and 0.1 < s.linear <= 1 for s in scores.values())
-
-
-def test_resuming_equals_the_uninterrupted_run_bit_for_bit(digits: Path, tmp_path: Path) -> None:
-    """Stop after the first of three epochs; weights, optimisers, probe and log must come out the same."""
-    whole = configuration(digits, tmp_path / "whole")
-    fit(whole)
-    halted = replace(whole, logging=replace(whole.logging, folder=str(tmp_path / "halted")))
-    with pytest.raises(KeyboardInterrupt):
-        _fit_until_step(halted, 8)  # inside the second epoch: what that epoch did is done again
-    torch.manual_seed(123)
-    fit(replace(halted, resume="auto"))
-
-    expected, found = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "halted"))
-    del expected["config"], found["config"]
-    _assert_same(expected, found)
-    assert rows(tmp_path / "whole" / "steps.csv") == rows(tmp_path / "halted" / "steps.csv")
-
-
-def _fit_until_step(settings: config.Config, last: int) -> None:
-    from ffcv.ssl import logs
-
-    step = logs.RunLog.step
-
-    def interrupted(self: logs.RunLog, number: int, *rest: object) -> None:
-        step(self, number, *rest)
-        if number == last:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs.RunLog, "step", interrupted)
-        fit(settings)
-
-
-def _assert_same(expected: object, found: object) -> None:
-    assert type(expected) is type(found)
-    if isinstance(expected, torch.Tensor):
-        assert torch.equal(expected, found)
-    elif isinstance(expected, dict):
-        assert list(expected) == list(found)
-        for key in expected:
-            _assert_same(expected[key], found[key])
-    elif isinstance(expected, list | tuple):
-        for a, b in zip(expected, found, strict=True):
-            _assert_same(a, b)
-    else:
-        assert expected == found
 
 
 def test_resume_refuses_another_run(digits: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -33,8 +34,9 @@ class MLP(nn.Sequential):
     """Modules one after the other, with outputs that `recorded_layers` sees."""
 
     def forward(self, input: Tensor) -> Tensor:
-        x, modules = input, list(self)
-        for module, following in zip(modules, [*modules[1:], None], strict=True):
+        x = input
+        for module, following in pairwise([*self, None]):
+            assert module is not None
             x = module(x)
             if _record is not None and (following is None or isinstance(following, nn.Linear)):
                 _record.append(x.detach())
