@@ -21,7 +21,8 @@ from ffcv.ssl.train import fit
 pytestmark = pytest.mark.filterwarnings("ignore:GPU available but not used")
 
 # Group normalisation and no projector, so that no batch statistics depend on how the batch is divided.
-EXTRA = ("--model.norm", "group", "--simclr.projector", "[]", "--optim.lr", "1e-3", "--training.cpu_threads", "1")
+ENCODER = ("--model.norm", "group", "--simclr.projector", "[]", "--training.cpu_threads", "1")
+EXTRA = (*ENCODER, "--optim.name", "sgd", "--optim.lr", "0.5")  # sgd: the size of the gradient matters, too
 QUICK = ("--evaluation.draws", "1", "--evaluation.labels_per_class", "5")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,6 +89,9 @@ class RunState:
 def _from_all_ranks(item: Any) -> list[Any]:
     if not dist.is_initialized():
         return [item]
-    items: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(items, item)
-    return items
+    # As torch saves them: tensors pickled by themselves do not all come back.
+    buffer = io.BytesIO()
+    torch.save(item, buffer)
+    packed: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(packed, buffer.getvalue())
+    return [torch.load(io.BytesIO(each), map_location="cpu", weights_only=True) for each in packed]
