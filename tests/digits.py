@@ -38,10 +38,10 @@ def write(path: Path, dataset: Any = None) -> Path:
     return path
 
 
-def arguments(path: Path, folder: Path, *extra: str) -> list[str]:
-    """Of `ffcv train`: SimCLR, three epochs of five steps."""
+def arguments(path: Path, folder: Path, *extra: str, recipe: str = "simclr_digits") -> list[str]:
+    """Of `ffcv train`: three epochs of five steps."""
     return [
-        *("--recipe", "simclr_digits", "--data.train", str(path), "--logging.folder", str(folder)),
+        *("--recipe", recipe, "--data.train", str(path), "--logging.folder", str(folder)),
         *("--data.num_workers", "1", "--data.held_out", "0.2", "--views.size", "16", "--model.width", "8"),
         *("--training.batch_size", "48", "--training.epochs", "3", "--training.accelerator", "cpu"),
         *("--training.precision", "32-true", "--training.eval_every", "0", "--logging.progress", "false"),
@@ -49,8 +49,8 @@ def arguments(path: Path, folder: Path, *extra: str) -> list[str]:
     ]
 
 
-def configuration(path: Path, folder: Path, *extra: str) -> config.Config:
-    return config.parse(arguments(path, folder, *extra))
+def configuration(path: Path, folder: Path, *extra: str, recipe: str = "simclr_digits") -> config.Config:
+    return config.parse(arguments(path, folder, *extra, recipe=recipe))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
