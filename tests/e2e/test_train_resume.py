@@ -14,7 +14,7 @@ from ffcv.ssl.interrupt import EXIT_STATUS
 
 EXTRA = (
     *("--logging.checkpoint_every_steps", "2", "--training.eval_every", "2", "--model.depths", "[1]"),
-    *("--views.size_schedule", "[[0, 16], [1, 32], [2, 24]]"),
+    *("--views.size_schedule", "[[0, 16], [1, 32], [2, 24]]", "--evaluation.draws", "1"),
 )
 
 
