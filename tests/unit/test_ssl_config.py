@@ -36,6 +36,11 @@ def test_every_recipe_is_complete_and_survives_the_round_trip(recipe: str, tmp_p
         ("--recipe resnet", "choose one of .*simclr_cifar10"),
         ("--data.train X --method simcrl", "unknown method 'simcrl': choose one of .*simclr"),
         ("--data.train X --optim.lrr 3", "did you mean --optim.lr"),
+        ("--data.train X --byol.momentum 0.9", "byol.momentum is an option of method byol, but the method is simclr"),
+        (
+            "--data.train X --recipe byol_cifar10 --method dino",
+            "of method byol, but the method is dino: set --method byol",
+        ),
         ("--data.train X --optim.name lion", "adamw.*sgd.*lars"),
         ("--data.train X --data.num_workers many", "data.num_workers"),
         ("--data.train X --training.batch_size 1", "training.batch_size must be 2 or more, got 1"),

@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str]) -> Config:
     try:
         namespace = parser.parse_args(arguments)
     except ArgumentError as error:
-        raise ConfigError(_explain(error, parser)) from None
+        raise ConfigError(_explain(error, parser, method)) from None
     namespace.pop("config", None)
     build = getattr(parser, "instantiate", None) or parser.instantiate_classes
     values = dict(build(namespace).items())
@@ -115,9 +115,17 @@ def _method_of(arguments: list[str]) -> str:
     return method
 
 
-def _explain(error: Exception, parser: Any) -> str:
+def _explain(error: Exception, parser: Any, method: str) -> str:
     """jsonargparse's message on one line; for an unknown option, the nearest that there are."""
+    from ffcv.ssl import methods
+
     message = " ".join(str(error).split())
+    foreign = re.search(rf"\b({'|'.join(methods.names())})\.\w+", message)
+    if foreign and foreign[1] != method:
+        return (
+            f"{foreign[0]} is an option of method {foreign[1]}, but the method is {method}: "
+            f"set --method {foreign[1]}, or leave the option (or the recipe that sets it) out"
+        )
     unknown = re.search(r"(?:unrecognized arguments?:|[Kk]ey) '?\"?(--)?([\w.]+)", message)
     options = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
     if unknown and unknown[2] not in options:
