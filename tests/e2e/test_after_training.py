@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -17,13 +18,15 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+import two_processes
 from ffcv import DatasetWriter
 from ffcv.cli.main import main
 from ffcv.fields import IntField, RGBImageField
-from ffcv.ssl import config, evaluate, history, pictures, protocols, trained
+from ffcv.ssl import config, evaluate, history, methods, pictures, protocols, trained
 from ffcv.ssl.backbones import ConvNet
 from ffcv.ssl.config import ModelConfig
 from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.probes import OnlineProbes
 from ffcv.ssl.train import fit
 
 pytestmark = pytest.mark.filterwarnings(
@@ -88,6 +91,31 @@ def test_the_run_kept_its_online_figures(folder: Path) -> None:
     assert (epochs["probe_top5"] > epochs["probe_accuracy"]).all()
     assert epochs["online_knn_accuracy"][-1] > 0.2
     assert (epochs["rank_me"] > 1).all()
+
+
+def _held_out(path: str, rank: int) -> dict[str, torch.Tensor]:
+    """Accuracies of a network with fixed weights whose running statistics differ between ranks."""
+    settings = config.parse(
+        ["--recipe", "simclr_digits", "--data.train", path, "--views.size", str(SIDE), "--data.num_workers", "1"]
+    )
+    torch.manual_seed(0)
+    method = methods.load("simclr")(ConvNet(8, (1,)), settings.options).train()
+    for module in method.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean += 0.1 * rank  # type: ignore[operator]
+    probe = OnlineProbes(method.num_features, [], 10)
+    figures = evaluate.held_out(method, probe, settings, torch.device("cpu"))
+    assert method.training
+    assert probe.training
+    return {name: torch.tensor(value) for name, value in figures.items()}
+
+
+def test_two_processes_share_the_held_out_images_and_judge_what_rank_0_saves(folder: Path, tmp_path: Path) -> None:
+    path = str(folder / "train.beton")
+    alone = _held_out(path, 0)
+    assert list(alone) == ["knn_accuracy", "val_probe_accuracy", "val_probe_top5"]
+    for figures in two_processes.run(functools.partial(_held_out, path), tmp_path):
+        assert {name: float(value) for name, value in figures.items()} == {n: float(v) for n, v in alone.items()}
 
 
 def test_knn_is_scikit_learns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,6 +195,9 @@ def _extract_together(encoder: nn.Module, part: Part, config: Config, device: to
     ranks = world_size()
     if ranks == 1 or len(part) < ranks:
         return extract(encoder, part, config, device)
+    for buffer in encoder.buffers():
+        # Running statistics are each rank's own after a training step; the checkpoint has those of rank 0.
+        dist.broadcast(buffer, 0)
     share = Part(part.path, part.indices[dist.get_rank() :: ranks])
     features, labels = extract(encoder, share, config, device)
     return gather(features).rows, gather(labels).rows
