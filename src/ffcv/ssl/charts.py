@@ -34,10 +34,13 @@ STYLE: dict[Any, Any] = {
     "ytick.color": "#444444",
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "legend.handlelength": 3.0,
     "lines.linewidth": 1.6,
     "lines.markersize": 4,
     "svg.hashsalt": "ffcv",
 }
+
+STEPS_SHOWN = 4000
 
 Series = tuple[str, np.ndarray, str]
 """Name for the legend, values, and matplotlib's line style."""
@@ -92,9 +95,12 @@ def _loss(history: History) -> Figure:
     figure, (axis,) = _figure(1)
     axis.set_title("Loss")
     axis.set_ylabel("loss")
-    step = (history.steps["step"] + 1) / _steps_per_epoch(history)
+    number = len(history.steps["step"])
+    # Enough to show the scatter: a long run has millions.
+    shown = np.unique(np.linspace(0, number - 1, min(number, STEPS_SHOWN)).astype(int))
+    step = (history.steps["step"][shown] + 1) / _steps_per_epoch(history)
     axis.set_xlim(0, float(epochs["epoch"][-1]) + 1.02)
-    axis.plot(step, history.steps["loss"], color=COLOURS[0], alpha=0.25, linewidth=0.8, label="step")
+    axis.plot(step, history.steps["loss"][shown], color=COLOURS[0], alpha=0.25, linewidth=0.8, label="step")
     # The mean over an epoch stands in its middle.
     axis.plot(
         epochs["epoch"] + 0.5, epochs["loss"], color=COLOURS[0], marker=_marker(epochs), label="mean of the epoch"
@@ -160,9 +166,9 @@ def _throughput(epochs: Columns) -> Figure:
     above.set_ylabel("images/s")
     above.set_ylim(0, 1.15 * float(np.nanmax(epochs["images_per_s"])))
     stall = epochs["data_stall"]
-    below.bar(epochs["epoch"] + 1, stall, color=COLOURS[1], width=0.7)
+    below.bar(epochs["epoch"] + 1, stall, color=COLOURS[1], width=0.7 if len(stall) <= 40 else 1.0)
     below.set_ylabel("data stall")
-    below.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1 if np.nanmax(stall) < 0.05 else 0))
+    below.yaxis.set_major_formatter(PercentFormatter(1.0))
     below.set_ylim(0, max(0.01, float(np.nanmax(stall)) * 1.15))
     return figure
 
@@ -179,6 +185,8 @@ def _lines(epochs: Columns, title: str, label: str, series: list[Series], percen
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         highest = max(float(np.nanmax(values)) for _, values, _ in series)
         axis.set_ylim(0, min(1.02, highest * 1.1))
+    elif all(np.nanmin(values) >= 0 for _, values, _ in series):
+        axis.set_ylim(bottom=0)
     # Below the axes, where no curve can run through it.
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2 if len(series) > 1 else 1)
     return figure
