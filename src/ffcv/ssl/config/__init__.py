@@ -6,17 +6,10 @@ back.
 """
 
 from ffcv.ssl.config.command_line import from_yaml, parse, recipes, to_yaml
-from ffcv.ssl.config.parts import (
-    Config,
-    DataConfig,
-    DistConfig,
-    EvalConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimConfig,
-    TrainingConfig,
-    ViewConfig,
-)
+from ffcv.ssl.config.inputs import DataConfig, ViewConfig
+from ffcv.ssl.config.learning import ModelConfig, OptimConfig, TrainingConfig
+from ffcv.ssl.config.running import DistConfig, EvalConfig, LoggingConfig
+from ffcv.ssl.config.whole import Config
 
 __all__ = [
     "Config",

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ffcv.ssl.config.parts import Config
+from ffcv.ssl.config.whole import Config
 from ffcv.ssl.errors import ConfigError
 
 
