@@ -31,8 +31,8 @@ def gather(x: Tensor) -> Gathered:
     if world_size() == 1:
         return Gathered(x, 0)
     sizes = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
-    dist.all_gather(sizes, torch.tensor([len(x)], device=x.device))
-    counts = [int(size) for size in sizes]
+    dist.all_gather(sizes, torch.full((1,), len(x), device=x.device))
+    counts = torch.cat(sizes).tolist()
     return Gathered(_Gather.apply(x, counts), sum(counts[: dist.get_rank()]))
 
 
@@ -43,7 +43,7 @@ def all_sum(x: Tensor) -> Tensor:
 
 def total_rows(x: Tensor) -> Tensor:
     """Number of rows of all ranks' `x` together, int64 scalar."""
-    count = torch.tensor(len(x), device=x.device)
+    count = torch.full((), len(x), device=x.device)  # filled there: a copy from here would wait for the device
     if world_size() > 1:
         dist.all_reduce(count)
     return count

@@ -92,7 +92,8 @@ def fit(config: Config) -> Run:
                     views, labels = next(batches)
                     with fabric.no_backward_sync(model, enabled=part + 1 < training.accumulate):
                         output = model(views, labels)
-                        terms = {**output.terms, "stop": views[0].new_tensor(signals.received is not None)}
+                        stop = torch.full((), float(signals.received is not None), device=fabric.device)
+                        terms = {**output.terms, "stop": stop}
                         if labels is not None:
                             probe_loss, accuracies = probe(output.features, output.layers, labels)
                             (probe_loss / training.accumulate).backward()
@@ -102,7 +103,7 @@ def fit(config: Config) -> Run:
                         fabric.backward(output.terms["loss"] / training.accumulate)
 
                 values = readout.mean(readouts)
-                stop = values.pop("stop") > 0
+                stopping = values.pop("stop") > 0
                 if not all(map(math.isfinite, values.values())):
                     raise _diverged(values["loss"], lr, at, state)
                 if config.optim.clip_norm is not None:
@@ -116,10 +117,10 @@ def fit(config: Config) -> Run:
                     probe_optimizer.zero_grad()
                 log.step(step, epoch, lr, values)
                 at = Position(step + 1, epoch)
-                if stop or _due(step, logging.checkpoint_every_steps):
+                if stopping or _due(step, logging.checkpoint_every_steps):
                     with log.checkpointing():
                         state.save(at)
-                if stop:
+                if stopping:
                     raise _interrupted(signals, at, state)
 
             row = log.end_epoch(epoch)
