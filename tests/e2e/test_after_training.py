@@ -164,6 +164,24 @@ def test_without_val_the_images_that_training_held_out_are_judged(
     assert json.loads(said)["test_images"] == 80
 
 
+def test_judging_on_images_that_the_encoder_saw_is_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = folder / "train.beton", folder / "test.beton"
+    line = (
+        f"--recipe simclr_digits --data.train {train} --data.val {test} --logging.folder {tmp_path} "
+        f"--views.size {SIDE} --model.width 8 --data.num_workers 1 --training.batch_size 64 --training.epochs 1 --training.eval_every 0 "
+        "--training.accelerator cpu --logging.progress false --training.cpu_threads 1"
+    )
+    fit(config.parse(line.split()))
+    for arguments, noted in (((), True), (("--val", test), False)):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(["eval", str(tmp_path), str(train), *map(str, arguments)])
+        assert not end.value.code
+        assert ("note: the encoder was trained on all images of this file" in capsys.readouterr().err) is noted
+
+
 def test_few_labels_and_crops(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("eval", folder / "run", folder / "train.beton", "--val", folder / "test.beton", "--few-shot", 0.1)
     table = command(*arguments, "--protocol", "logreg", "--crops", 2, capsys=capsys)
@@ -403,11 +421,12 @@ def test_a_run_without_labels_data_or_checkpoint_is_reported(
     assert 'class="same' not in text
     error = command("eval", tmp_path / "run", data, "--label", "none", capsys=capsys, fails=True)
     assert "name the labels with --label" in error
-    data.unlink()
-    command("report", tmp_path / "run", capsys=capsys)
-    text = (tmp_path / "run" / "report.html").read_text()
-    assert "No pictures of the features" in text
-    assert "<svg" in text
+    for damage in (lambda: data.write_bytes(data.read_bytes()[:1000]), data.unlink):
+        damage()
+        command("report", tmp_path / "run", capsys=capsys)
+        text = (tmp_path / "run" / "report.html").read_text()
+        assert f"No pictures of the features: {data}: " in text
+        assert "<svg" in text
     (tmp_path / "run" / "epochs.csv").write_text("")
     assert "no epoch has been finished" in command("report", tmp_path / "run", capsys=capsys, fails=True)
     assert "missing; give the --logging.folder" in command("report", tmp_path, capsys=capsys, fails=True)

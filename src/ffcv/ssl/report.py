@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ffcv.errors import OUR_ERRORS, message_of
 from ffcv.ssl import charts, pictures, trained
-from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.history import History, read
 
 QUERIES, NEIGHBOURS = 8, 5
@@ -106,8 +106,8 @@ def _features(folder: Path, images: int, seed: int, device_name: str) -> list[st
     try:
         found = trained.load(folder, trained.device(device_name))
         sample = pictures.draw_sample(found, images, seed, next(found.encoder.parameters()).device)
-    except (FileNotFoundError, ConfigError) as error:
-        return ["<h2>Features</h2>", f"<p class=note>No pictures of the features: {escape(str(error))}</p>"]
+    except (*OUR_ERRORS, OSError) as error:
+        return ["<h2>Features</h2>", f"<p class=note>No pictures of the features: {escape(message_of(error))}</p>"]
     which = "held-out images" if sample.held_out else "training images"
     return [
         "<h2>Features</h2>",
