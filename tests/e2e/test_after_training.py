@@ -170,8 +170,8 @@ def test_judging_on_images_that_the_encoder_saw_is_said(
     train, test = folder / "train.beton", folder / "test.beton"
     line = (
         f"--recipe simclr_digits --data.train {train} --data.val {test} --logging.folder {tmp_path} "
-        f"--views.size {SIDE} --model.width 8 --data.num_workers 1 --training.batch_size 64 --training.epochs 1 --training.eval_every 0 "
-        "--training.accelerator cpu --logging.progress false --training.cpu_threads 1"
+        f"--views.size {SIDE} --model.width 8 --data.num_workers 1 --training.batch_size 64 --training.epochs 1 "
+        "--training.eval_every 0 --training.accelerator cpu --logging.progress false --training.cpu_threads 1"
     )
     fit(config.parse(line.split()))
     for arguments, noted in (((), True), (("--val", test), False)):
