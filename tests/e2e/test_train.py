@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
+from digits import configuration, rows, write
 from ffcv.cli.main import main
 from ffcv.errors import FfcvError
-from ffcv.fields import IntField, RGBImageField
-from ffcv.ssl import config, evaluate
+from ffcv.ssl import backbones, config, evaluate, methods
 from ffcv.ssl.errors import ConfigError, DivergedError
+from ffcv.ssl.feed import Batch, Feed
 from ffcv.ssl.train import fit
-from ffcv.writer import DatasetWriter
 
 pytestmark = pytest.mark.filterwarnings(
     # lightning-fabric, on machines with a GPU when the run is on the CPU
@@ -26,45 +24,9 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-class Digits(Sequence):
-    """The first `n` digits as [16, 16, 3] images."""
-
-    def __init__(self, n: int) -> None:
-        images, self.labels = load_digits(return_X_y=True)
-        pixels = (images[:n] * 15.9375).astype(np.uint8).reshape(n, 8, 8)
-        self.images = np.repeat(pixels.repeat(2, axis=1).repeat(2, axis=2)[..., None], 3, axis=3)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.images[index], int(self.labels[index])
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "digits.beton"
-    writer = DatasetWriter(str(path), {"image": RGBImageField("raw"), "label": IntField()}, num_workers=1)
-    writer.from_indexed_dataset(Digits(300))
-    return path
-
-
-def configuration(digits: Path, folder: Path, *extra: str) -> config.Config:
-    return config.parse(
-        [
-            *("--recipe", "simclr_digits", "--data.train", str(digits), "--logging.folder", str(folder)),
-            *("--data.num_workers", "1", "--data.held_out", "0.2", "--views.size", "16", "--model.width", "8"),
-            *("--training.batch_size", "48", "--training.epochs", "3", "--training.accelerator", "cpu"),
-            *("--training.precision", "32-true", "--training.eval_every", "0", "--logging.progress", "false"),
-            *("--optim.lr", "0.01", "--optim.warmup_epochs", "1", "--logging.checkpoint_every", "1"),
-            *extra,
-        ]
-    )
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return write(tmp_path_factory.mktemp("data") / "digits.beton")
 
 
 def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> None:
@@ -82,52 +44,6 @@ def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> 
     assert all(0.1 < s.knn <= 1 and 0.1 < s.linear <= 1 for s in scores.values())
 
 
-def test_resuming_equals_the_uninterrupted_run_bit_for_bit(digits: Path, tmp_path: Path) -> None:
-    """Stop after the first of three epochs; weights, optimisers, probe and log must come out the same."""
-    whole = configuration(digits, tmp_path / "whole")
-    fit(whole)
-    halted = replace(whole, logging=replace(whole.logging, folder=str(tmp_path / "halted")))
-    with pytest.raises(KeyboardInterrupt):
-        _fit_until_step(halted, 8)  # inside the second epoch: what that epoch did is done again
-    torch.manual_seed(123)
-    fit(replace(halted, resume="auto"))
-
-    expected, found = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "halted"))
-    del expected["config"], found["config"]
-    _assert_same(expected, found)
-    assert rows(tmp_path / "whole" / "steps.csv") == rows(tmp_path / "halted" / "steps.csv")
-
-
-def _fit_until_step(settings: config.Config, last: int) -> None:
-    from ffcv.ssl import logs
-
-    step = logs.RunLog.step
-
-    def interrupted(self: logs.RunLog, number: int, *rest: object) -> None:
-        step(self, number, *rest)
-        if number == last:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs.RunLog, "step", interrupted)
-        fit(settings)
-
-
-def _assert_same(expected: object, found: object) -> None:
-    assert type(expected) is type(found)
-    if isinstance(expected, torch.Tensor):
-        assert torch.equal(expected, found)
-    elif isinstance(expected, dict):
-        assert list(expected) == list(found)
-        for key in expected:
-            _assert_same(expected[key], found[key])
-    elif isinstance(expected, list | tuple):
-        for a, b in zip(expected, found, strict=True):
-            _assert_same(a, b)
-    else:
-        assert expected == found
-
-
 def test_resume_refuses_another_run(digits: Path, tmp_path: Path) -> None:
     fit(configuration(digits, tmp_path, "--training.epochs", "1"))
     with pytest.raises(ConfigError, match=r"training\.epochs=1 \(now 3\)"):
@@ -136,14 +52,97 @@ def test_resume_refuses_another_run(digits: Path, tmp_path: Path) -> None:
 
 def test_divergence_stops_with_the_step_and_the_rate(digits: Path, tmp_path: Path) -> None:
     settings = configuration(digits, tmp_path, "--optim.name", "sgd", "--optim.lr", "1e30")
-    with pytest.raises(DivergedError, match=r"the loss is nan at step \d+ with learning rate \d"):
+    with pytest.raises(DivergedError, match=r"the loss is nan at step \d+ with learning rate \d") as caught:
         fit(settings)
-    assert len(rows(tmp_path / "steps.csv")) >= 1
+    steps = len(rows(tmp_path / "steps.csv"))
+    assert steps >= 1
+    saved = torch.load(tmp_path / "diverged.ckpt", weights_only=True)
+    assert (saved["step"], saved["epoch"]) == (steps, steps // 5)
+    assert f"at step {steps} with" in str(caught.value)
+    assert "diverged.ckpt holds the weights that gave it" in str(caught.value)
 
 
 def test_a_file_without_labels_trains_without_probes(digits: Path, tmp_path: Path) -> None:
     fit(configuration(digits, tmp_path, "--training.epochs", "1", "--data.label", "null"))
     assert "probe_accuracy" not in rows(tmp_path / "epochs.csv")[0]
+
+
+def test_one_class(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    path = write(tmp_path / "one.beton", [(image, 0) for image in pixels])
+    fit(configuration(path, tmp_path / "run", "--training.batch_size", "8", "--training.eval_every", "1"))
+    row = rows(tmp_path / "run" / "epochs.csv")[-1]
+    assert (float(row["probe_accuracy"]), float(row["knn_accuracy"])) == (1, 1)
+    assert math.isfinite(float(row["loss"]))
+
+
+def test_a_last_partial_batch_is_left_out(digits: Path, tmp_path: Path) -> None:
+    """240 images make 4 steps of 50, and with two batches a step no half step."""
+    for accumulate in (1, 2):
+        folder = tmp_path / str(accumulate)
+        fit(configuration(digits, folder, "--training.batch_size", "50", "--training.accumulate", str(accumulate)))
+        assert len(rows(folder / "steps.csv")) == 3 * 4
+
+
+def curve(digits: Path, folder: Path, *extra: str, recipe: str = "simclr_digits") -> list[float]:
+    fit(configuration(digits, folder, "--model.norm", "group", "--optim.name", "sgd", *extra, recipe=recipe))
+    return [float(row["loss"]) for row in rows(folder / "steps.csv")]
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(digits: Path, tmp_path: Path) -> None:
+    """With a loss of each image by itself, and no batch statistics."""
+    whole, parts = (
+        curve(digits, tmp_path / n, "--training.accumulate", n, "--optim.lr", "0.3", recipe="supervised_cifar10")
+        for n in ("1", "4")
+    )
+    assert whole[-1] < whole[0] - 0.01
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
+def test_clipped_gradients_bound_the_steps(digits: Path, tmp_path: Path) -> None:
+    """Plain SGD moves the weights by at most rate * norm a step."""
+    plain = ("--optim.momentum", "0", "--optim.weight_decay", "0", "--optim.lr", "1", "--optim.clip_norm", "0.01")
+    curve(digits, tmp_path, *plain)
+    settings = configuration(digits, tmp_path, "--model.norm", "group")
+    torch.manual_seed(settings.seed)
+    fresh = methods.load("simclr")(backbones.build(settings.model), settings.options)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["method"]
+    moved = sum(float((saved[name] - p.detach()).square().sum()) for name, p in fresh.named_parameters()) ** 0.5
+    bound = 0.01 * sum(float(row["lr"]) for row in rows(tmp_path / "steps.csv"))
+    assert 0.2 * bound < moved <= 1.001 * bound
+
+
+def test_resolution_follows_the_schedule(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    epoch = Feed.epoch
+
+    def watched(self: Feed, number: int) -> Iterator[Batch]:
+        for batch in epoch(self, number):
+            seen.append(batch.views[0].shape[-1])
+            assert [view.shape[2:] for view in batch.views] == [(seen[-1], seen[-1])] * 2
+            yield batch
+
+    monkeypatch.setattr(Feed, "epoch", watched)
+    fit(configuration(digits, tmp_path, "--views.size_schedule", "[[0, 24], [2, 40]]"))
+    assert seen == [24] * 5 + [32] * 5 + [40] * 5
+
+
+def test_compiled_encoders_train_alike(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the compiler's front end; making machine code takes a minute and is not ours to test."""
+    compiled: list[object] = []
+
+    def front_end(function: Callable[..., object], **options: object) -> Callable[..., object]:
+        compiled.append(function)
+        return compile(function, backend="aot_eager")
+
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", front_end)
+    plain, fast = (
+        curve(digits, tmp_path / value, "--training.compile", value, "--training.epochs", "1", recipe="byol_cifar10")
+        for value in ("false", "true")
+    )
+    assert len(compiled) == 2  # the encoder and its teacher
+    assert fast == pytest.approx(plain, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +153,7 @@ def test_a_file_without_labels_trains_without_probes(digits: Path, tmp_path: Pat
         (["--training.batch_size", "512"], "240 training images are less than one batch"),
         (["--resume", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
         (["--model.backbone", "resnet1000"], "unknown backbone 'resnet1000'"),
+        (["--training.sync_batchnorm", "true"], r"training\.sync_batchnorm needs GPUs"),
     ],
 )
 def test_errors_name_what_to_do(digits: Path, tmp_path: Path, extra: list[str], message: str) -> None:

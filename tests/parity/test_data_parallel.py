@@ -12,6 +12,7 @@ from torch import Tensor
 
 import two_processes
 from ffcv.ssl import methods
+from ffcv.ssl.memory import Queue
 from ffcv.ssl.methods import barlow, byol, dino, lejepa, mocov3, nnclr, simclr, simsiam, supervised, swav, vicreg
 
 COUNTS = [(4, 4), (5, 2)]
@@ -23,7 +24,7 @@ def _random(*shape: int, seed: int) -> Tensor:
 
 
 def _swav(v: list[Tensor], labels: Tensor) -> Tensor:
-    return swav.swav(v, [swav.sinkhorn(s.detach(), 0.3, 3) for s in v[:2]], 0.5)
+    return swav.swav(v, [swav.sinkhorn(s.detach(), _random(3, SCORES, seed=6), 0.3, 3) for s in v[:2]], 0.5)
 
 
 def _lejepa(v: list[Tensor], labels: Tensor) -> Tensor:
@@ -60,8 +61,18 @@ def _loss_and_gradient(name: str, begin: int, end: int, total: int) -> list[Tens
     return [loss.detach(), gradient]
 
 
+def _state(begin: int, end: int, total: int) -> list[Tensor]:
+    """DINO's centre of, and a queue of five after, the embeddings from `begin` to `end`."""
+    z = _random(total, SCORES, seed=7)[begin:end]
+    queue = Queue(5, SCORES)
+    queue.push(z)
+    return [dino.batch_centre([z, 2 * z]), queue.rows]
+
+
 def _on_rank(rank: int) -> dict[str, list[list[Tensor]]]:
-    return {name: [_loss_and_gradient(name, rank * a, a + rank * b, a + b) for a, b in COUNTS] for name in LOSSES}
+    shares = [(rank * a, a + rank * b, a + b) for a, b in COUNTS]
+    losses = {name: [_loss_and_gradient(name, *share) for share in shares] for name in LOSSES}
+    return {**losses, "state": [_state(*share) for share in shares]}
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +92,11 @@ def test_two_processes_equal_one(name: str, case: int, on_two: tuple[Any, Any]) 
     (first_loss, first_gradient), (second_loss, second_gradient) = (rank[name][case] for rank in on_two)
     torch.testing.assert_close((first_loss + second_loss) / 2, loss, rtol=1e-12, atol=0)
     torch.testing.assert_close((first_gradient + second_gradient) / 2, gradient, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", [0, 1], ids=["equal", "uneven"])
+def test_state_is_the_same_on_both_processes_and_on_one(case: int, on_two: tuple[Any, Any]) -> None:
+    total = sum(COUNTS[case])
+    for expected, first, second in zip(_state(0, total, total), *(rank["state"][case] for rank in on_two), strict=True):
+        assert torch.equal(first, second)
+        torch.testing.assert_close(first, expected, rtol=1e-12, atol=1e-12)

@@ -53,7 +53,7 @@ def images(sizes: tuple[int, ...] = (16, 16)) -> list[Tensor]:
 @pytest.mark.parametrize("name", ["byol", "dino", "mocov3"])
 def test_the_teacher_follows_exactly_and_learns_nothing_itself(name: str) -> None:
     method = build(name)
-    followed = [method.backbone, method.head if name == "dino" else method.projector]
+    followed = method.followed()
     before = [p.clone() for p in method.teacher.parameters()]
     method.step, method.total_steps = 3, 8
     method(images()).terms["loss"].backward()
@@ -92,11 +92,11 @@ def test_dino_centre_temperature_and_frozen_layer() -> None:
     scores = torch.cat(list(method.targets(views)))
     method(views).terms["loss"].backward()
     torch.testing.assert_close(method.centre, 0.1 * scores.mean(0))
-    assert not method.head.last.weight.grad.any()
+    assert not method.prototypes.weight.grad.any()
     assert method.temperature == pytest.approx(0.04)
     method.step = 2
     method(views).terms["loss"].backward()
-    assert method.head.last.weight.grad.any()
+    assert method.prototypes.weight.grad.any()
     method.step = 8
     assert method.temperature == pytest.approx(0.07)
     assert scores.abs().max() <= 1 + 1e-6
@@ -115,13 +115,44 @@ def test_swav_prototypes_keep_still_at_first() -> None:
 def test_nnclr_queue_is_a_ring() -> None:
     method = build("nnclr")
     rows = F.normalize(torch.randn(14, 8, generator=torch.Generator().manual_seed(2)), dim=1)
-    method.enqueue(rows[:8])
-    method.enqueue(rows[8:12])
+    queue = method.queue
+    queue.push(rows[:8])
+    torch.testing.assert_close(queue.filled, rows[:8])
+    queue.push(rows[8:12])
     expected = torch.cat([rows[10:12], rows[2:10]])  # ten places: the last two of twelve overwrite the first two
-    torch.testing.assert_close(method.queue, expected)
-    assert int(method.position) == 2
-    method.enqueue(rows[:14])
-    torch.testing.assert_close(method.queue.sort(0).values, rows[4:].sort(0).values)
+    torch.testing.assert_close(queue.filled, expected)
+    queue.push(rows[:14])
+    assert int(queue.count) == 26
+    torch.testing.assert_close(queue.rows.sort(0).values, rows[4:].sort(0).values)
+
+
+def test_swav_codes_spread_over_the_queue_too() -> None:
+    """From `queue_share` on, Sinkhorn sees the earlier images' scores, under the prototypes as they are then."""
+    torch.manual_seed(0)
+    swav = methods.load("swav")
+    options = {"projector": (16, 8), "num_prototypes": 12, "queue": 6, "queue_share": 0.5}
+    method: Any = swav(Tiny(), swav.Options(**options))
+    scores = torch.rand(4, 12, generator=torch.Generator().manual_seed(3))
+    method.total_steps = 8
+    for step in range(2):
+        method.step = step
+        method(images((16, 16)))
+    queue = method.queues[1]
+    assert int(queue.count) == 8
+    assert not torch.equal(queue.rows, method.queues[0].rows)
+
+    def codes(rows: Tensor) -> Tensor:
+        q = (rows.double() / 0.05).exp()
+        for _ in range(3):
+            q = q / q.sum(0)
+            q = q / q.sum(1, keepdim=True)
+        return q[:4].float()
+
+    torch.testing.assert_close(method.codes(1, scores), codes(scores))
+    method.step = 4
+    earlier = F.normalize(queue.rows, dim=1) @ F.normalize(method.prototypes.weight.detach(), dim=1).T
+    torch.testing.assert_close(method.codes(1, scores), codes(torch.cat([scores, earlier])))
+    assert not torch.allclose(method.codes(1, scores), codes(scores))
 
 
 # ---------------------------------------------------------------- views, labels, options
@@ -133,7 +164,7 @@ def test_views() -> None:
     assert taken == {"dino", "lejepa", "swav"}
     pipelines = build("dino").views(multi_crop)
     assert len(pipelines) == 5
-    with pytest.raises(ConfigError, match=r"BYOL compares two views: set views\.num_local to 0, got 3"):
+    with pytest.raises(ConfigError, match=r"BYOL takes no local views: set views\.num_local to 0, got 3"):
         build("byol").views(multi_crop)
     names = [[type(t).__name__ for t in p] for p in pipelines]
     assert ["Solarize" in n for n in names] == [False, True, False, False, False]
@@ -142,6 +173,8 @@ def test_views() -> None:
 def test_supervised_wants_labels_within_its_classes() -> None:
     method = supervised.Supervised(Tiny(), supervised.Options(num_classes=4))
     assert len(method.views(ViewConfig())) == 1
+    with pytest.raises(ConfigError, match=r"Supervised takes no local views: set views\.num_local to 0, got 2"):
+        method.views(ViewConfig(num_local=2))
     method.check_labels(4)
     with pytest.raises(ConfigError, match=r"needs labels: name their field with --data\.label"):
         method.check_labels(None)

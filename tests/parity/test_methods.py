@@ -119,7 +119,7 @@ def _dino(v: list[Tensor]) -> Tensor:
 
 
 def _swav(v: list[Tensor]) -> Tensor:
-    return swav.swav(v, [swav.sinkhorn(z.detach(), 0.5, 3) for z in v[:2]], 0.5)
+    return swav.swav(v, [swav.sinkhorn(z.detach(), z[:0], 0.5, 3) for z in v[:2]], 0.5)
 
 
 Loss = tuple[Callable[[list[Tensor]], Tensor], Callable[[list[Array]], float]]
@@ -172,7 +172,7 @@ def test_gradient(name: str) -> None:
         "mocov3": lambda v: mocov3.mocov3(v[:2], fixed[:0:-1], 0.5),
         "simsiam": lambda v: simsiam.simsiam(v[:2], fixed[:0:-1]),
         "dino": lambda v: dino.dino(v, fixed[:2], torch.from_numpy(CENTRE), (0.5, 0.3)),
-        "swav": lambda v: swav.swav(v, [swav.sinkhorn(z, 0.5, 3) for z in fixed[:2]], 0.5),
+        "swav": lambda v: swav.swav(v, [swav.sinkhorn(z, z[:0], 0.5, 3) for z in fixed[:2]], 0.5),
         "nnclr": lambda v: nnclr.nnclr(fixed[:2], v[:0:-1], F.normalize(fixed[2], dim=1), 0.5),
     }.get(name, LOSSES[name][0])
     inputs = [z.requires_grad_(i < reached) for i, z in enumerate(views)]
@@ -232,6 +232,6 @@ def test_collapse_figures() -> None:
 def test_sinkhorn_uses_all_prototypes() -> None:
     """Random scores that favour one prototype: rows sum to 1, columns come out nearly equal."""
     scores = torch.rand(64, 8, generator=torch.Generator().manual_seed(0)) + torch.eye(8)[0]
-    codes = swav.sinkhorn(scores, 0.05, 50)
+    codes = swav.sinkhorn(scores, scores[:0], 0.05, 50)
     torch.testing.assert_close(codes.sum(1), torch.ones(64))
     torch.testing.assert_close(codes.sum(0), torch.full((8,), 8.0), rtol=0.02, atol=0)

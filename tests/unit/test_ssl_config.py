@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ffcv.ssl import backbones, checkpoint, config, methods
-from ffcv.ssl.config import ModelConfig
+from ffcv.ssl.config import ModelConfig, ViewConfig
 
 
 def parse(line: str) -> config.Config:
@@ -36,11 +36,29 @@ def test_every_recipe_is_complete_and_survives_the_round_trip(recipe: str, tmp_p
         ("--recipe resnet", "choose one of .*simclr_cifar10"),
         ("--data.train X --method simcrl", "unknown method 'simcrl': choose one of .*simclr"),
         ("--data.train X --optim.lrr 3", "did you mean --optim.lr"),
-        ("--data.train X --optim.name lars", "adamw.*sgd"),
+        ("--data.train X --byol.momentum 0.9", "byol.momentum is an option of method byol, but the method is simclr"),
+        (
+            "--data.train X --recipe byol_cifar10 --method dino",
+            "of method byol, but the method is dino: set --method byol",
+        ),
+        ("--data.train X --optim.name lion", "adamw.*sgd.*lars"),
         ("--data.train X --data.num_workers many", "data.num_workers"),
         ("--data.train X --training.batch_size 1", "training.batch_size must be 2 or more, got 1"),
         ("--data.train X --simclr.temperature 0", "temperature must be above 0"),
         ("--data.train X --views.flip 2", "views.flip is a probability"),
+        (
+            "--data.train X --views.size_schedule [[9,64],[3,96]]",
+            r"must be \[\[epoch, side\], ...\] with epochs that rise",
+        ),
+        ("--data.train X --training.precision fp16", "32-true.*bf16-mixed.*16-mixed"),
+        (
+            "--data.train X --training.batch_size 32 --training.accumulate 3",
+            "is no whole number: choose a multiple of 3",
+        ),
+        ("--data.train X --training.batch_size 8 --training.devices 8", "is one image, .* choose 16 or more"),
+        ("--data.train X --optim.clip_norm 0", "optim.clip_norm must be above 0 or null"),
+        ("--data.train X --dist.nodes 0", "dist.nodes must be above 0"),
+        ("--data.train X --logging.checkpoint_every_steps -1", "checkpoint_every_steps must be 0 or more"),
         ("", "data.train"),
     ],
 )
@@ -60,9 +78,44 @@ def test_convnet_states_its_width() -> None:
     assert network(torch.zeros(2, 3, 20, 28)).shape == (2, network.num_features) == (2, 16)
 
 
+def test_group_normalised_convnet_sees_each_image_alone() -> None:
+    network = backbones.build(ModelConfig(width=16, depths=(1, 1), norm="group"))
+    images = torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(network(images)[:1], network(images[:1]))
+
+
 def test_unknown_backbone() -> None:
-    with pytest.raises(ValueError, match="'resnet1000': 'convnet' is built in"):
-        backbones.build(ModelConfig(backbone="resnet1000"))
+    with pytest.raises(ValueError, match=r"'covnet': 'convnet' is built in, .*near: .*convnet"):
+        backbones.build(ModelConfig(backbone="covnet"))
+
+
+def test_backbones_of_timm_and_torchvision_by_name() -> None:
+    import torchvision_reference  # noqa: F401  (timm imports torchvision)
+
+    pytest.importorskip("timm", reason="the package timm is not installed")
+    images = torch.randn(2, 3, 32, 32)
+    vit = backbones.build(ModelConfig(backbone="test_vit"))
+    assert vit(images).shape == (2, vit.num_features)
+    assert vit(torch.randn(2, 3, 48, 48)).shape == (2, vit.num_features)
+    resnet = backbones.build(ModelConfig(backbone="resnet18", small_images=True))
+    assert resnet(images).shape == (2, 512)
+    assert resnet.conv1.stride == (1, 1)
+    shapes: list[torch.Size] = []
+    resnet.layer1.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
+    resnet(images)
+    assert shapes == [(2, 64, 32, 32)]
+    assert backbones.build(ModelConfig(backbone="regnet_y_400mf"))(images).shape == (2, 440)  # torchvision's alone
+    with pytest.raises(ValueError, match=r"model\.small_images changes the stem of a ResNet"):
+        backbones.build(ModelConfig(backbone="test_vit", small_images=True))
+
+
+def test_sides_of_a_size_schedule() -> None:
+    """The original's ramp: 160 to epoch 10, 224 from epoch 30, in steps of 32 between."""
+    views = ViewConfig(size=224, size_schedule=((10, 160), (30, 224)))
+    assert [views.size_at(epoch) for epoch in (0, 10, 14, 15, 16, 20, 24, 25, 26, 30, 99)] == [
+        *(160, 160, 160, 192, 192, 192, 192, 192, 224, 224, 224)
+    ]
+    assert {ViewConfig(size=32).size_at(epoch) for epoch in range(9)} == {32}
 
 
 def test_checkpoint_is_old_or_new_but_never_half(tmp_path: Path) -> None:

@@ -157,6 +157,63 @@ def _train(ctx: typer.Context) -> None:
     train(ctx)
 
 
+@app.command("eval")
+def _eval(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A run's folder, its last.ckpt, or an exported .safetensors.", show_default=False)
+    ],
+    data: Annotated[Path, typer.Argument(help="A .beton file with labels.", show_default=False)],
+    protocol: Annotated[str, typer.Option(help="knn, linear or logreg.")] = "knn",
+    val: Annotated[
+        Path | None, typer.Option(help="File to judge on; without it, the share of DATA that training holds out.")
+    ] = None,
+    few_shot: Annotated[
+        float | None, typer.Option(help="Use this share of the labels, the same of every class: 0.01, 0.1.")
+    ] = None,
+    k: Annotated[list[int] | None, typer.Option(help="knn: neighbours; may be repeated (20 and 200).")] = None,
+    crops: Annotated[int, typer.Option(help="linear, logreg: random crops of every image beside its centre.")] = 0,
+    label: Annotated[str | None, typer.Option(help="Field of labels; without it, as in training.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw of labels and the probe.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Judge a frozen encoder on labelled images.
+
+    The protocols are described in docs/training.md. What they choose, they choose on training images.
+    """
+    from ffcv.cli.eval import EvalOptions, evaluate_encoder
+
+    options = EvalOptions(protocol, val, few_shot, tuple(k or (20, 200)), crops, label, seed, device)
+    evaluate_encoder(checkpoint, data, options, as_json)
+
+
+@app.command("export")
+def _export(
+    checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or its last.ckpt.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="OUT.safetensors or OUT.onnx.", show_default=False)],
+) -> None:
+    """Write a trained encoder, without heads, as safetensors (timm's layout) or ONNX."""
+    from ffcv.cli.export import export
+
+    export(checkpoint, out)
+
+
+@app.command("report")
+def _report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder (--logging.folder).", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file to write; without it, report.html in the folder.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Most images to look at the features of.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the images drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Write a run's curves, a map of its features and nearest neighbours as one HTML file."""
+    from ffcv.cli.report import report
+
+    report(folder, out, images, seed, device)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; errors that a user can act on become one line on stderr and exit status 1."""
     try:

@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 import logging
+import sys
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from ffcv.errors import FfcvError
+from ffcv.cli.extras import need_training
+
+if TYPE_CHECKING:
+    from ffcv.ssl.config import Config
 
 
 def train(ctx: typer.Context) -> None:
     """Train an encoder; `ctx.args` is the command line, such as --recipe NAME --data.train X.beton."""
+    need_training("train")
     # Imported late: the other commands work without the [train] extra, and start faster.
-    try:
-        from ffcv.ssl import config, evaluate
-        from ffcv.ssl.train import fit
-    except ModuleNotFoundError as error:
-        raise FfcvError(f"training needs {error.name}: install it with  pip install 'ffcv-ssl[train]'") from None
+    from ffcv.ssl import config, slurm
+    from ffcv.ssl.errors import Interrupted
+    from ffcv.ssl.interrupt import EXIT_STATUS
 
     settings = config.parse(ctx.args)
+    if settings.dist.use_submitit:
+        job = slurm.submit(settings, run)
+        print(f"submitted job {job.job_id}; its output goes to {job.paths.stdout}")
+        return
+    try:
+        run(settings)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(EXIT_STATUS) from None
+
+
+def run(settings: Config) -> None:
+    """Train, and print how good the encoder is beside the pixels and an untrained one."""
+    from ffcv.ssl import evaluate
+    from ffcv.ssl.train import fit
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    run = fit(settings)
-    if not run.is_main:
+    done = fit(settings)
+    if not done.is_main:
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(
-        f"trained {run.epochs} epochs in {run.train_s / 60:.1f} minutes at {run.images_per_s:,.0f} images/s; "
-        f"wrote {run.checkpoint}"
+        f"trained {done.epochs} epochs in {done.train_s / 60:.1f} minutes at {done.images_per_s:,.0f} images/s; "
+        f"wrote {done.checkpoint}"
     )
     if settings.data.label is None or len(evaluate.parts(settings)[1]) == 0:
         console.print("no labels or no held-out images: nothing to evaluate")
         return
-    scores = evaluate.compare(run.backbone, settings, run.device)
-    console.print(evaluate.table(scores, settings, run.images_per_s))
+    scores = evaluate.compare(done.backbone, settings, done.device)
+    console.print(evaluate.table(scores, settings, done.images_per_s))

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import os
+import random
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
 from ffcv.errors import one_line
 from ffcv.ssl.errors import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the dictionary that `save` writes."""
+
+FREE = (
+    "data.",
+    "logging.",
+    "evaluation.",
+    "dist.",
+    "resume",
+    "training.eval_every",
+    "training.max_minutes",
+    "training.accelerator",
+    "training.devices",
+    "training.cpu_threads",
+    "training.compile",
+)
+"""Options in which a resumed run may differ: where it reads, writes, evaluates and computes."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -25,7 +43,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            torch.save({"format": FORMAT, "version": version("ffcv-ssl"), **state}, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -49,13 +67,19 @@ def load(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a readable checkpoint ({one_line(error)[:100]})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise ConfigError(f"{path}: checkpoint format {found}, this version reads {FORMAT}")
+        raise ConfigError(
+            f"{path}: checkpoint format {found}, this version reads {FORMAT}: use the version of ffcv-ssl that wrote it"
+        )
     return state
 
 
 def rng_state() -> dict[str, Any]:
-    """State of torch's global generators."""
+    """State of the global generators of Python, numpy and torch, as `weights_only` loading takes it."""
+    version, words, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)
     return {
+        "python": [version, torch.tensor(words), gauss],
+        "numpy": [name, torch.tensor(keys), *rest],
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -63,15 +87,17 @@ def rng_state() -> dict[str, Any]:
 
 def set_rng_state(state: dict[str, Any]) -> None:
     """Put back what `rng_state` gave; on another number of GPUs, theirs are left alone."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy(), *rest))
     torch.set_rng_state(state["cpu"])
     if len(state["cuda"]) == torch.cuda.device_count() and state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def require_same(saved: str, wanted: str, path: Path) -> None:
-    """A resumed run must be the run that was saved.
-
-    Only where it reads, writes, evaluates and computes may change.
+    """A resumed run must be the run that was saved; only options in `FREE` may change.
 
     Args:
         saved: the checkpoint's configuration, YAML.
@@ -82,20 +108,10 @@ def require_same(saved: str, wanted: str, path: Path) -> None:
         ConfigError: the two differ in anything else; the message lists it.
     """
     before, now = _flat(yaml.safe_load(saved)), _flat(yaml.safe_load(wanted))
-    free = (
-        "data.",
-        "logging.",
-        "evaluation.",
-        "resume",
-        "training.eval_every",
-        "training.max_minutes",
-        "training.accelerator",
-        "training.devices",
-    )
     changed = [
         f"{key}={before.get(key)!r} (now {now.get(key)!r})"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and not key.startswith(free)
+        if before.get(key) != now.get(key) and not key.startswith(FREE)
     ]
     if changed:
         raise ConfigError(

@@ -21,12 +21,25 @@ def spread(features: Tensor) -> Tensor:
 
 
 def rank_me(features: Tensor) -> Tensor:
-    """Effective rank: exp of the entropy of the singular values' shares, 1 to min(N, D) (Garrido et al.,
-    https://arxiv.org/abs/2210.02885, equation 1).
+    """RankMe, a smooth rank of the features: Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the Downstream
+    Performance of Pretrained Self-Supervised Representations by Their Rank", ICML 2023, https://arxiv.org/abs/2210.02885,
+    equation 1. With s_k the singular values of the features Z [N, D], not centred,
+
+        RankMe(Z) = exp( -sum_k p_k log p_k ),    p_k = s_k / sum_j s_j + 1e-7,    k = 1 .. min(N, D)
+
+    between 1 (all features on one line) and min(N, D). Compare values of the same N and D only: the paper takes
+    N = 25,600, and few images bound it.
 
     Args:
         features: float [N, D].
+
+    Returns:
+        float64 scalar.
     """
-    values = torch.linalg.svdvals(features.detach().float())
+    z = features.detach().double()
+    # The eigenvalues of the smaller of Z'Z and ZZ' are the squares: much cheaper than a decomposition of Z, and in
+    # float64 what they lose of the smallest values is less than the equation's 1e-7.
+    gram = z.T @ z if len(z) > z.shape[1] else z @ z.T
+    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     share = values / values.sum().clamp(min=1e-12) + 1e-7
     return (-(share * share.log()).sum()).exp()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
 
@@ -31,8 +31,8 @@ def gather(x: Tensor) -> Gathered:
     if world_size() == 1:
         return Gathered(x, 0)
     sizes = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
-    dist.all_gather(sizes, torch.tensor([len(x)], device=x.device))
-    counts = [int(size) for size in sizes]
+    dist.all_gather(sizes, torch.full((1,), len(x), device=x.device))
+    counts = torch.cat(sizes).tolist()
     return Gathered(_Gather.apply(x, counts), sum(counts[: dist.get_rank()]))
 
 
@@ -43,7 +43,7 @@ def all_sum(x: Tensor) -> Tensor:
 
 def total_rows(x: Tensor) -> Tensor:
     """Number of rows of all ranks' `x` together, int64 scalar."""
-    count = torch.tensor(len(x), device=x.device)
+    count = torch.full((), len(x), device=x.device)  # filled there: a copy from here would wait for the device
     if world_size() > 1:
         dist.all_reduce(count)
     return count
@@ -54,6 +54,15 @@ def mean(values: Tensor) -> Tensor:
     the mean over all values (data parallelism averages gradients; ranks may hold different numbers).
     """
     return values.sum() * world_size() / total_rows(values)
+
+
+@torch.no_grad()
+def average_gradients(module: nn.Module) -> None:
+    """Replace the gradients of a module that is not wrapped for data parallelism by their means over ranks."""
+    if world_size() > 1:
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad.div_(world_size()))
 
 
 class _AllSum(Function):

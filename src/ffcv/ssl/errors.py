@@ -11,3 +11,15 @@ class ConfigError(FfcvError, ValueError):
 
 class DivergedError(FfcvError, ArithmeticError):
     """The loss is no longer a number."""
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; it has saved its state and goes on with `resume='auto'`.
+
+    Attributes:
+        signum: the signal, None where another process got it.
+    """
+
+    def __init__(self, message: str, signum: int | None) -> None:
+        super().__init__(message)
+        self.signum = signum

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -18,7 +19,9 @@ from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 from ffcv.ssl import backbones, probes
 from ffcv.ssl.config import Config, EvalConfig
+from ffcv.ssl.distributed import gather, world_size
 from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.methods import Method
 from ffcv.ssl.views import centre
 from ffcv.transforms import Squeeze, ToTensor
 
@@ -92,36 +95,53 @@ def read_labels(part: Part, field: str) -> Tensor:
 
 
 @torch.no_grad()
-def extract(encoder: nn.Module, part: Part, config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Centre views through the encoder in evaluation mode: features float32 [N, D] and labels int64 [N], on
-    `device`.
+def features_of(
+    encoder: nn.Module,
+    part: Part,
+    config: Config,
+    device: torch.device,
+    view: Sequence[Any] | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """The images through the encoder in evaluation mode: features float32 [N, D] on `device`, in the part's order.
 
     The encoder's own mode is restored.
+
+    Args:
+        encoder: float [B, 3, H, W] to float [B, D].
+        part: the images.
+        config: of the run that the encoder is from.
+        device: where the encoder is.
+        view: a pipeline of `ffcv.transforms`; None for the centre crop.
+        seed: of the view's randomness.
     """
     data, was_training = config.data, encoder.training
-    if data.label is None:
-        raise ConfigError("data.label is null: without labels there is nothing to evaluate")
     loader = Loader(
         part.path,
         config.evaluation.batch_size,
         order=OrderOption.SEQUENTIAL,
         num_workers=data.num_workers,
         indices=part.indices,
+        seed=seed,
         drop_last=False,
         os_cache=data.os_cache,
-        pipelines={
-            **nothing_but(part.path, data.image, data.label),
-            data.image: centre(config.views),
-            data.label: [IntDecoder(), ToTensor(), Squeeze(1)],
-        },
+        pipelines={**nothing_but(part.path, data.image), data.image: view or centre(config.views)},
     )
     encoder.eval()
-    features, labels = [], []
-    for batch in loader:
-        features.append(encoder(getattr(batch, data.image).to(device)).float())
-        labels.append(getattr(batch, data.label).to(device).long())
+    features = [encoder(getattr(batch, data.image).to(device)).float() for batch in loader]
     encoder.train(was_training)
-    return torch.cat(features), torch.cat(labels)
+    return torch.cat(features)
+
+
+def extract(encoder: nn.Module, part: Part, config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`features_of` the part and its labels int64 [N], on `device`.
+
+    Raises:
+        ConfigError: there are no labels.
+    """
+    if config.data.label is None:
+        raise ConfigError("data.label is null: without labels there is nothing to evaluate")
+    return features_of(encoder, part, config, device), read_labels(part, config.data.label).to(device)
 
 
 def score(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], config: EvalConfig, seed: int = 0) -> Score:
@@ -134,8 +154,8 @@ def score(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], config: Eva
     for chosen in subsets:
         known, target = features[chosen], labels[chosen]
         k = min(config.k, config.labels_per_class or config.k)
-        knn.append(probes.accuracy(probes.knn_predict(known, target, test[0], k, config.temperature), test[1]))
-        linear.append(probes.accuracy(probes.linear_predict(known, target, test[0], config.l2), test[1]))
+        knn.append(probes.accuracy(probes.knn_votes(known, target, test[0], k, config.temperature), test[1]))
+        linear.append(probes.accuracy(probes.logistic_scores(known, target, test[0], config.l2), test[1]))
     return Score(mean(knn), mean(linear), pstdev(knn), pstdev(linear))
 
 
@@ -150,11 +170,37 @@ def assess(encoder: nn.Module, config: Config, device: torch.device) -> Score:
     )
 
 
-def knn_accuracy(encoder: nn.Module, config: Config, device: torch.device) -> float:
-    """k-NN accuracy on the held-out images with all labels: cheap enough to watch while training."""
-    (train, known), (test, wanted) = (extract(encoder, part, config, device) for part in parts(config))
-    predictions = probes.knn_predict(train, known, test, config.evaluation.k, config.evaluation.temperature)
-    return probes.accuracy(predictions, wanted)
+def held_out(method: Method, online: probes.OnlineProbes, config: Config, device: torch.device) -> dict[str, float]:
+    """Accuracies on the held-out images, to watch while training; every rank must call it and gets them.
+
+    Returns:
+        'knn_accuracy': k-NN with the labels of all training images. 'val_probe_accuracy', and with more than five
+        classes 'val_probe_top5': of the online probe on the representation, where the encoder to keep is the one that
+        it learned on (not a teacher).
+    """
+    (train, known), (test, wanted) = (_extract_together(method.encoder, part, config, device) for part in parts(config))
+    votes = probes.knn_votes(train, known, test, config.evaluation.k, config.evaluation.temperature)
+    figures = {"knn_accuracy": probes.accuracy(votes, wanted)}
+    if method.encoder is method.backbone:
+        probe = online.probes["probe"].eval()
+        with torch.no_grad():
+            logits = probe(test)
+        probe.train()
+        figures |= {f"val_probe_{name}": probes.accuracy(logits, wanted, k) for name, k in online.tops.items()}
+    return figures
+
+
+def _extract_together(encoder: nn.Module, part: Part, config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`extract`, each rank a share of the images; all of them in the order of ranks."""
+    ranks = world_size()
+    if ranks == 1 or len(part) < ranks:
+        return extract(encoder, part, config, device)
+    for buffer in encoder.buffers():
+        # Running statistics are each rank's own after a training step; the checkpoint has those of rank 0.
+        dist.broadcast(buffer, 0)
+    share = Part(part.path, part.indices[dist.get_rank() :: ranks])
+    features, labels = extract(encoder, share, config, device)
+    return gather(features).rows, gather(labels).rows
 
 
 def compare(trained: nn.Module, config: Config, device: torch.device) -> dict[str, Score]:

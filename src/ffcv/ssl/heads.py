@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.losses import cosines
+
+_record: list[Tensor] | None = None
 
 
-def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear"] = "norm") -> nn.Sequential:
+@contextmanager
+def recorded_layers() -> Iterator[list[Tensor]]:
+    """Collects, detached, what every layer of every `MLP` puts out in this block: tensors float [N, width].
+
+    A layer is a linear map with the normalisation and activation that follow it. A list rather than forward hooks,
+    which data parallelism and torch.compile would have to know of.
+    """
+    global _record
+    outer, _record = _record, []
+    try:
+        yield _record
+    finally:
+        _record = outer
+
+
+class MLP(nn.Sequential):
+    """Modules one after the other, with outputs that `recorded_layers` sees."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = input
+        for module, following in pairwise([*self, None]):
+            assert module is not None
+            x = module(x)
+            if _record is not None and (following is None or isinstance(following, nn.Linear)):
+                _record.append(x.detach())
+        return x
+
+
+def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear"] = "norm") -> MLP:
     """Linear layers with batch normalisation, ReLU between them (SimCLR's projector, its appendix B.9).
 
     No biases before a normalisation, which would cancel them.
@@ -31,17 +65,34 @@ def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear
         if not final:
             layers.append(nn.ReLU(inplace=True))
         features = width
-    return nn.Sequential(*layers)
+    return MLP(*layers)
 
 
-def gelu_mlp(features: int, *widths: int) -> nn.Sequential:
+def gelu_mlp(features: int, *widths: int) -> MLP:
     """Linear layers with biases and GELU between them, no normalisation (DINO's, its appendix C)."""
     layers: list[nn.Module] = []
     for i, width in enumerate(_checked(widths)):
         layers += [nn.GELU()] if i > 0 else []
         layers.append(nn.Linear(features, width))
         features = width
-    return nn.Sequential(*layers)
+    return MLP(*layers)
+
+
+class Prototypes(nn.Module):
+    """Cosines of embeddings [N, E] to K learned directions, float32 [N, K] in [-1, 1].
+
+    SwAV's normalised prototypes, and DINO's last layer: weight normalisation with its gain fixed at 1.
+    """
+
+    def __init__(self, features: int, number: int) -> None:
+        super().__init__()
+        self.weight = nn.Linear(features, number, bias=False).weight
+
+    def forward(self, z: Tensor, frozen: bool = False) -> Tensor:
+        """`frozen` directions keep still: their gradient is 0."""
+        # Zero rather than none, which data parallelism would take for an unused parameter.
+        weight = self.weight.detach() + 0 * self.weight if frozen else self.weight
+        return cosines(z, weight)
 
 
 def _checked(widths: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,85 +1,64 @@
-"""What a run tells: CSV files for later, a progress bar for now."""
+"""The books of a run: what each step and epoch gave, over all ranks, and where the time went."""
 
 from __future__ import annotations
 
-import csv
-import time
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+import torch
+import yaml
 
 from ffcv.ssl.config import Config, to_yaml
+from ffcv.ssl.environment import environment
+from ffcv.ssl.loggers import CsvLogger, Logger, open_loggers
+from ffcv.ssl.position import Position
+from ffcv.ssl.throughput import StallClock
 
-
-class CsvLog:
-    """Rows of one CSV file whose column `key` counts up; resuming drops those from `start` on."""
-
-    def __init__(self, path: Path, key: str, start: int) -> None:
-        rows = []
-        if start > 0 and path.is_file():
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row[key]) < start]
-        self._file = path.open("w", newline="")
-        self._writer: csv.DictWriter[str] | None = None
-        for row in rows:
-            self.write(row)
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Append a row; the first one's keys are the columns."""
-        if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row))
-            self._writer.writeheader()
-        self._writer.writerow(row)
-
-    def flush(self) -> None:
-        """Make what was written visible to readers."""
-        self._file.flush()
-
-    def close(self) -> None:
-        """Flush and close the file."""
-        self._file.close()
+Batch = TypeVar("Batch")
 
 
 class RunLog:
-    """Keeps the books of a run: config.yaml, steps.csv, epochs.csv, the progress bar, the throughput.
+    """Leaves config.yaml, environment.json, steps.csv and epochs.csv in the run's folder, and feeds the loggers.
+
+    All ranks call every method, with figures that are the same for all (`readout.Readout`).
 
     Args:
         config: of the run.
         steps: of an epoch.
-        first: epoch to start with, above 0 when resuming.
-        writes: whether this process writes (rank 0); the others only count.
+        first: step and epoch to start with, above 0 when resuming. At the end of an epoch whose row is not written yet,
+            the step is the next epoch's, but the epoch is not.
+        writes: whether this process writes (rank 0).
+        device: that trains.
     """
 
-    def __init__(self, config: Config, steps: int, first: int, writes: bool) -> None:
+    def __init__(self, config: Config, steps: int, first: Position, writes: bool, device: torch.device) -> None:
         minutes = config.training.max_minutes
         self._limit_s = None if minutes is None else 60 * minutes
         self.train_s = self._epoch_s = 0.0
         self._images, self._batch = 0, config.training.batch_size
-        self._epochs, self._steps = config.training.epochs, steps
-        self._notes: dict[str, str] = {}
-        self._writes = writes
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=8),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}"),
-            disable=not (writes and config.logging.progress),
-        )
-        total, done = steps * config.training.epochs, steps * first
-        self._task = self._bar.add_task("training", total=total, completed=done, note="")
+        self._clock = StallClock(device)
+        self._lr = 0.0
+        self._rows: list[dict[str, float]] = []
+        self._timed_steps = 0
+        self._csv: CsvLogger | None = None
+        self._loggers: list[Logger] = []
         if writes:
             folder = Path(config.logging.folder)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.yaml").write_text(to_yaml(config))
-            self._step_log = CsvLog(folder / "steps.csv", "step", done)
-            self._epoch_log = CsvLog(folder / "epochs.csv", "epoch", first)
+            text = to_yaml(config)
+            self._csv, further = open_loggers(config, steps, first, yaml.safe_load(text))
+            self._loggers = [self._csv, *further]
+            (folder / "config.yaml").write_text(text)
+            (folder / "environment.json").write_text(json.dumps(environment(device), indent=1) + "\n")
+            # The epoch that is gone on with gets its means over all its steps.
+            for row in self._csv.steps.kept:
+                if int(row["epoch"]) == first.epoch:
+                    self._rows.append({k: float(v) for k, v in row.items() if k not in ("step", "epoch", "lr")})
+                    self._lr = float(row["lr"])
 
     @property
     def images_per_s(self) -> float:
@@ -91,55 +70,64 @@ class RunLog:
         """Whether another epoch as long as the last one would exceed the configured minutes."""
         return self._limit_s is not None and self.train_s + self._epoch_s > self._limit_s
 
-    def step(self, step: int, epoch: int, lr: float, wait_s: float, values: dict[str, float]) -> None:
-        """Note one finished step; `wait_s` is how long it waited for its batch."""
-        if step % self._steps == 0:
-            self._began = time.perf_counter() - wait_s
-            self._waited_s, self._sums = 0.0, dict.fromkeys(values, 0.0)
-        self._lr, self._waited_s = lr, self._waited_s + wait_s
-        for name, value in values.items():
-            self._sums[name] += value
-        if self._writes:
-            self._step_log.write({"step": step, "epoch": epoch, "lr": lr, **values})
-        note = "  ".join([f"loss {values['loss']:.3f}", *self._notes.values()])
-        description = f"epoch {epoch + 1}/{self._epochs}"
-        self._bar.update(self._task, completed=step + 1, note=note, description=description)
+    def timed(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """The loader's batches of an epoch; times how long the device waits for each."""
+        self._timed_steps = 0
+        return self._clock.batches(loader)
+
+    def step(self, step: int, epoch: int, lr: float, values: Mapping[str, float]) -> None:
+        """Note one finished step.
+
+        Args:
+            step: from 0, over all epochs.
+            epoch: from 0.
+            lr: the learning rate that it was made with.
+            values: figures of the same names in every step.
+        """
+        self._timed_steps += 1
+        self._lr = lr
+        self._rows.append(dict(values))
+        for logger in self._loggers:
+            logger.step({"step": step, "epoch": epoch, "lr": lr, **values})
+
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """While a checkpoint is written: its time does not count, and the rows before it survive a crash."""
+        if self._csv is not None:
+            self._csv.flush()
+        with self._clock.stopped():
+            yield
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """Stop the epoch's clock; its row for `epoch()`, with the means over its steps."""
-        seconds = time.perf_counter() - self._began
-        images = self._steps * self._batch
-        self._epoch_s, self.train_s, self._images = seconds, self.train_s + seconds, self._images + images
-        means = {name: total / self._steps for name, total in self._sums.items()}
+        split = self._clock.stop()
+        images = self._timed_steps * self._batch
+        self._epoch_s = split.seconds
+        self.train_s, self._images = self.train_s + split.seconds, self._images + images
+        # None on a rank that resumed behind the epoch's last step: only rank 0 reads what was written before.
+        names = self._rows[-1] if self._rows else ()
+        means = {name: sum(row[name] for row in self._rows) / len(self._rows) for name in names}
+        self._rows.clear()
         return {
             "epoch": epoch,
-            "seconds": seconds,
-            "wait_share": self._waited_s / seconds,
-            "images_per_s": images / seconds,
+            "seconds": split.seconds,
+            "wait_s": split.wait_s,
+            "data_stall": split.data_stall,
+            "images_per_s": images / split.seconds if images else 0.0,
             "lr": self._lr,
             **means,
-            "knn_accuracy": "",
         }
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Write the epoch's row, and show its rate and accuracies while the next epoch runs."""
-        self._notes["rate"] = f"{row['images_per_s']:,.0f} images/s"
-        for name in ("probe_accuracy", "knn_accuracy"):
-            if isinstance(row.get(name), float):
-                self._notes[name] = f"{name.removesuffix('_accuracy')} {row[name]:.1%}"
-        if self._writes:
-            self._epoch_log.write(row)
-            self._epoch_log.flush()
-            self._step_log.flush()
+        """Hand the epoch's row to the loggers."""
+        for logger in self._loggers:
+            logger.epoch(row)
 
     def __enter__(self) -> RunLog:
-        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
-        if self._writes:
-            self._step_log.close()
-            self._epoch_log.close()
+        for logger in self._loggers:
+            logger.close()

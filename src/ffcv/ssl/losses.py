@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
@@ -47,6 +47,28 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
 
 
 @in_float32
+def cosines(rows: Tensor, columns: Tensor) -> Tensor:
+    """The cosines [N, M] of every row of [N, E] with every row of [M, E]."""
+    return F.linear(F.normalize(rows, dim=1), F.normalize(columns, dim=1))
+
+
+@in_float32
+def cross_entropies(wanted: Sequence[Tensor], scores: Sequence[Tensor]) -> Tensor:
+    """Mean cross-entropy, over all ranks, of guesses softmax(scores) under wanted distributions.
+
+    The mean also goes over all pairs of a view that has a distribution (the first ones) and another view, as in
+    multi-crop training (SwAV's section 3.2, DINO's equation 3).
+
+    Args:
+        wanted: distributions [N, K] of the first views, without gradient.
+        scores: logits [N, K] of all views.
+    """
+    guesses = [s.log_softmax(1) for s in scores]
+    pairs = [(w, g) for i, w in enumerate(wanted) for j, g in enumerate(guesses) if i != j]
+    return torch.stack([mean(-(w * g).sum(1)) for w, g in pairs]).mean()
+
+
+@in_float32
 def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     """InfoNCE of queries [N, E] against the keys [N, E] of all ranks (van den Oord et al.,
     https://arxiv.org/abs/1807.03748, equation 4, with cosines): row i of one belongs to row i of the other,
@@ -54,6 +76,6 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
         mean_i  -log( exp(q_i . k_i / t)  /  sum_j exp(q_i . k_j / t) ).
     """
     everyone = gather(F.normalize(keys, dim=1))
-    logits = F.normalize(queries, dim=1) @ everyone.rows.T / temperature
+    logits = cosines(queries, everyone.rows) / temperature
     partner = torch.arange(everyone.offset, everyone.offset + len(queries), device=queries.device)
     return mean(F.cross_entropy(logits, partner, reduction="none"))

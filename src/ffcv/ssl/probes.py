@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffcv.ssl.distributed import total_rows, world_size
 from ffcv.ssl.errors import ConfigError
 
 
-class OnlineProbe(nn.Module):
-    """A linear classifier that trains beside the encoder, on the features of the same forward pass.
+class LinearProbe(nn.Module):
+    """A linear classifier on standardised features.
 
-    The features come detached: the encoder never sees a label. Batch normalisation without weights keeps
-    their scale out of it, as is usual for linear probes (He et al., https://arxiv.org/abs/2111.06377,
-    appendix A.1).
+    Batch normalisation without weights keeps the features' scale out of it, as is usual for linear probes (He et al.,
+    https://arxiv.org/abs/2111.06377, appendix A.1).
     """
 
     def __init__(self, num_features: int, num_classes: int) -> None:
@@ -24,49 +24,97 @@ class OnlineProbe(nn.Module):
         self.norm = nn.BatchNorm1d(num_features, affine=False)
         self.linear = nn.Linear(num_features, num_classes)
 
-    def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features float [B, D] and labels int64 [B] to the cross-entropy and the share of right answers."""
+    def forward(self, features: Tensor) -> Tensor:
+        """Float [B, D] to logits float32 [B, C]."""
         with torch.autocast(features.device.type, enabled=False):
-            logits = self.linear(self.norm(features.detach().float()))
-            return F.cross_entropy(logits, labels), (logits.argmax(1) == labels).float().mean()
+            return self.linear(self.norm(features.float()))
 
 
-def knn_predict(
-    train: Tensor, labels: Tensor, test: Tensor, k: int = 20, temperature: float = 0.07, chunk: int = 1024
+class OnlineProbes(nn.Module):
+    """Linear probes that train beside the encoder, on the representation and on every layer of the projector.
+
+    They see the features of the training's own forward pass, detached: no further pass, and the encoder never sees a
+    label. Their losses are added, which with an optimiser that treats every parameter by itself trains each alone.
+
+    Args:
+        num_features: width of the representation.
+        layer_widths: of the projector's layers (`Method.layer_widths`).
+        num_classes: more than the largest label.
+    """
+
+    def __init__(self, num_features: int, layer_widths: Sequence[int], num_classes: int) -> None:
+        super().__init__()
+        widths = {"probe": num_features}
+        widths |= {f"probe_layer{i}": width for i, width in enumerate(layer_widths, start=1)}
+        self.probes = nn.ModuleDict({name: LinearProbe(width, num_classes) for name, width in widths.items()})
+        self.tops = {"accuracy": 1, "top5": 5} if num_classes > 5 else {"accuracy": 1}
+
+    def forward(self, features: Tensor, layers: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The summed cross-entropy, and accuracies: 'probe_accuracy', 'probe_layer1_accuracy', ... and with more
+        than five classes 'probe_top5', ...
+
+        Args:
+            features: float [B, D] on this rank.
+            layers: float [B, width] each.
+            labels: int64 [B].
+
+        Returns:
+            Scalars whose mean over ranks is that of the whole batch, also where ranks hold different numbers of rows.
+        """
+        weight = world_size() / total_rows(labels)
+        losses, accuracies = [], {}
+        for (name, probe), x in zip(self.probes.items(), (features, *layers), strict=True):
+            logits = probe(x.detach())
+            losses.append(F.cross_entropy(logits, labels, reduction="sum") * weight)
+            for measure, k in self.tops.items():
+                accuracies[f"{name}_{measure}"] = in_top(logits.detach(), labels, k).float().sum() * weight
+        return torch.stack(losses).sum(), accuracies
+
+
+def knn_votes(
+    train: Tensor,
+    labels: Tensor,
+    test: Tensor | None = None,
+    k: int = 20,
+    temperature: float = 0.07,
+    cosines_at_once: int = 1 << 27,
 ) -> Tensor:
     """Weighted k-nearest-neighbour vote (Wu et al., https://arxiv.org/abs/1805.01978, section 3.4).
 
-    Each of the k training images of the largest cosine s votes for its class with weight exp(s /
-    temperature).
+    Each of the k training images of the largest cosine s votes for its class with weight exp(s / temperature).
 
     Args:
         train: float [N, D].
         labels: int64 [N], from 0.
-        test: float [M, D].
-        k: neighbours; N where there are fewer.
+        test: float [M, D]; None: each training image by its neighbours among the others (leave one out).
+        k: neighbours; all where there are fewer.
         temperature: small: the nearest decide; large: a plain majority.
-        chunk: test images compared at a time.
+        cosines_at_once: bound on the memory, about 8 bytes for each.
 
     Returns:
-        int64 [M], the predicted classes.
+        float32 [M, C]: votes for each class, up to a factor of each row.
     """
-    train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
+    train = F.normalize(train.float(), dim=1)
+    queries = train if test is None else F.normalize(test.float(), dim=1)
     classes = int(labels.max()) + 1
-    predictions = []
-    for part in test.split(chunk):
-        cosine, index = (part @ train.T).topk(min(k, len(train)), dim=1)
+    k = min(k, len(train) - (test is None))
+    votes = torch.zeros(len(queries), classes, device=train.device)
+    chunk = max(1, cosines_at_once // len(train))
+    for start in range(0, len(queries), chunk):
+        cosine = queries[start : start + chunk] @ train.T
+        if test is None:
+            cosine.diagonal(start).fill_(-2)
+        nearest, index = cosine.topk(k, dim=1)
         # Only ratios matter: the largest weight is 1, so that no temperature overflows.
-        weight = ((cosine - cosine[:, :1]) / temperature).exp()
-        votes = torch.zeros(len(part), classes, device=part.device).scatter_add_(1, labels[index], weight)
-        predictions.append(votes.argmax(1))
-    return torch.cat(predictions)
+        weight = ((nearest - nearest[:, :1]) / temperature).exp()
+        votes[start : start + chunk].scatter_add_(1, labels[index], weight)
+    return votes
 
 
-def linear_predict(train: Tensor, labels: Tensor, test: Tensor, l2: float = 1e-3, iterations: int = 100) -> Tensor:
+def logistic_scores(train: Tensor, labels: Tensor, test: Tensor, l2: float = 1e-3, iterations: int = 100) -> Tensor:
     """Multinomial logistic regression on standardised features, to convergence by L-BFGS from zero.
 
-    Minimises mean cross-entropy + l2 * |W|^2 (no penalty on the biases). Deterministic; nothing to tune by
-    hand.
+    Minimises mean cross-entropy + l2 * |W|^2 (no penalty on the biases). Deterministic.
 
     Args:
         train: float [N, D].
@@ -76,11 +124,9 @@ def linear_predict(train: Tensor, labels: Tensor, test: Tensor, l2: float = 1e-3
         iterations: at most.
 
     Returns:
-        int64 [M], the predicted classes.
+        float32 [M, C], the logits.
     """
-    train, test = train.float(), test.float()
-    mean, std = train.mean(0), train.std(0, correction=0).clamp(min=1e-5)
-    train, test = (train - mean) / std, (test - mean) / std
+    train, test = standardise(train, test)
     weight = torch.zeros(train.shape[1], int(labels.max()) + 1, device=train.device, requires_grad=True)
     bias = torch.zeros(weight.shape[1], device=train.device, requires_grad=True)
     solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
@@ -93,12 +139,33 @@ def linear_predict(train: Tensor, labels: Tensor, test: Tensor, l2: float = 1e-3
 
     with torch.enable_grad():
         solver.step(objective)
-    return (test @ weight.detach() + bias.detach()).argmax(1)
+    return test @ weight.detach() + bias.detach()
 
 
-def accuracy(predictions: Tensor, labels: Tensor) -> float:
-    """Share of right answers, 0..1."""
-    return float((predictions == labels).double().mean())
+def standardise(train: Tensor, *others: Tensor) -> list[Tensor]:
+    """All as float32, shifted and scaled so that the columns of `train` have mean 0 and deviation 1."""
+    train = train.float()
+    mean, std = train.mean(0), train.std(0, correction=0).clamp(min=1e-5)
+    return [(x.float() - mean) / std for x in (train, *others)]
+
+
+def in_top(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
+    """Whether each row's label is among its k highest scores; with no more than k classes it is.
+
+    Args:
+        scores: float [M, C].
+        labels: int64 [M].
+        k: above 0.
+
+    Returns:
+        bool [M].
+    """
+    return (scores.topk(min(k, scores.shape[1]), dim=1).indices == labels[:, None]).any(1)
+
+
+def accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Share of rows whose label is among their k highest scores (`in_top`), 0..1."""
+    return float(in_top(scores, labels, k).double().mean())
 
 
 def few_labels(labels: Tensor, per_class: int, draws: int, seed: int) -> Iterator[Tensor]:
@@ -114,3 +181,19 @@ def few_labels(labels: Tensor, per_class: int, draws: int, seed: int) -> Iterato
         raise ConfigError(f"labels_per_class is {per_class}, but one class has only {smallest} training images")
     for _ in range(draws):
         yield torch.cat([m[torch.randperm(len(m), generator=generator)[:per_class]] for m in members])
+
+
+def share_of_labels(labels: Tensor, share: float, seed: int, at_least: int = 1) -> Tensor:
+    """A random subset with `share` of every class's images, rounded, `at_least` so many where the class has them.
+
+    Returns:
+        int64, ascending indices.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for c in labels.unique():
+        members = (labels == c).nonzero()[:, 0]
+        number = min(len(members), max(at_least, round(share * len(members))))
+        order = torch.randperm(len(members), generator=generator).to(labels.device)
+        chosen.append(members[order[:number]])
+    return torch.cat(chosen).sort().values

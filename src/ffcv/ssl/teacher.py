@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ffcv.ssl.optim import half_cosine
 
 
 class Teacher(nn.Module):
@@ -30,8 +32,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, *student: nn.Module, momentum: float) -> None:
         """teacher <- momentum * teacher + (1 - momentum) * student, for all parameters."""
-        for mine, theirs in zip(self.network.parameters(), nn.Sequential(*student).parameters(), strict=True):
-            mine.mul_(momentum).add_(theirs, alpha=1 - momentum)
+        mine, theirs = (tuple(network.parameters()) for network in (self.network, nn.Sequential(*student)))
+        get_ema_multi_avg_fn(momentum)(mine, theirs, 0)
 
 
 def momentum_at(step: int, total_steps: int, start: float) -> float:
@@ -39,4 +41,4 @@ def momentum_at(step: int, total_steps: int, start: float) -> float:
 
     Grill et al., https://arxiv.org/abs/2006.07733, section 3.3; DINO and MoCo v3 use the same.
     """
-    return 1 - (1 - start) * (math.cos(math.pi * step / total_steps) + 1) / 2
+    return half_cosine(start, 1.0, step / total_steps)

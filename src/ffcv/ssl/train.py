@@ -1,27 +1,29 @@
-"""Training: one loop, top to bottom. `fit` is the whole of it; what it calls is short and stands below."""
+"""Training: one loop, top to bottom. `fit` is the whole of it; what it calls is short, in files named after it."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from signal import Signals
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from ffcv.cores import available_cores
-from ffcv.fields.decoders import IntDecoder
-from ffcv.loader import Loader, OrderOption
-from ffcv.ssl import backbones, checkpoint, evaluate, methods, optim
-from ffcv.ssl.config import Config, to_yaml
-from ffcv.ssl.errors import ConfigError, DivergedError
+from ffcv.ssl import backbones, evaluate, methods, optim, readout
+from ffcv.ssl.config import Config
+from ffcv.ssl.distributed import average_gradients
+from ffcv.ssl.errors import DivergedError, Interrupted
+from ffcv.ssl.feed import Feed
+from ffcv.ssl.interrupt import StopSignals
+from ffcv.ssl.launch import launch
 from ffcv.ssl.logs import RunLog
-from ffcv.ssl.probes import OnlineProbe
-from ffcv.transforms import Squeeze, ToDevice, ToTensor
+from ffcv.ssl.position import Position
+from ffcv.ssl.probes import OnlineProbes
+from ffcv.ssl.readout import Readout
+from ffcv.ssl.recent import RecentFeatures
+from ffcv.ssl.run_state import RunState
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Run:
         backbone: the trained encoder.
         device: where it is.
         images_per_s: source images over the time spent training (evaluation and checkpoints left out).
-        train_s: that time, seconds, in this process (without what a resumed run did before).
+        train_s: that time, seconds, in the epochs that this process finished.
         epochs: how many are behind it, fewer than configured where `training.max_minutes` ended it.
         checkpoint: path of the last checkpoint.
         is_main: whether this is the process that reports (rank 0).
@@ -53,174 +55,130 @@ def fit(config: Config) -> Run:
     Raises:
         FileNotFoundError: a data file, or the checkpoint to resume from, is missing.
         ConfigError: the configuration, the data and the checkpoint do not fit together.
-        DivergedError: the loss became NaN or infinite; the message gives the step and the learning rate.
+        DivergedError: the loss became NaN or infinite; the message gives the step and the learning rate, and
+            diverged.ckpt has the state in which it did.
+        Interrupted: SIGTERM or SIGUSR2 came; last.ckpt has the state, `resume='auto'` goes on with the next step.
     """
     # Longer than 60 lines on purpose: whoever wants to know what a step does reads it here, in order.
+    training, logging = config.training, config.logging
     train_part, val_part = evaluate.parts(config)
-    fabric = _launch(config)
-    torch.manual_seed(config.seed)
-    method = methods.load(config.method)(backbones.build(config.model), config.options)
-    method = backbones.channels_last(method)
-    probe = _probe(config, method, train_part)
+    fabric = launch(training)
+    method, probe = _modules(config, train_part, fabric)
     model, optimizer = fabric.setup(method, optim.build(method, config.optim))
-    online, online_optimizer = fabric.setup(probe, optim.build_probe(probe, config.optim))
-    loader, view_names = _loader(config, method, train_part, fabric)
+    probe_optimizer = optim.build_probe(probe, config.optim)
+    feed = Feed(config, method, train_part, fabric)
+    total_steps = feed.steps * training.epochs
+    schedule = optim.Schedule(config.optim, training.batch_size, feed.steps, total_steps)
+    recent = RecentFeatures(config.evaluation.recent, fabric.device)
+    parts = {
+        "method": method,
+        "probe": probe,
+        "optimizer": optimizer,
+        "probe_optimizer": probe_optimizer,
+        "scaler": fabric.strategy.precision,
+        "feed": feed,
+    }
+    state = RunState(config, fabric, parts, {"recent": recent})
+    at = state.resume()
 
-    steps, label = len(loader), config.data.label
-    total, warmup = steps * config.training.epochs, round(steps * config.optim.warmup_epochs)
-    peak = config.optim.lr * config.training.batch_size / 256
-    folder = Path(config.logging.folder)
-    parts = {"method": method, "probe": probe, "optimizer": optimizer, "probe_optimizer": online_optimizer}
-    first = _resume(config, folder, parts)
-    step = first * steps
+    with StopSignals() as signals, RunLog(config, feed.steps, at, fabric.is_global_zero, fabric.device) as log:
+        for epoch in range(at.epoch, training.epochs):
+            batches = log.timed(feed.epoch(epoch))
+            for step in range(at.step, (epoch + 1) * feed.steps):
+                lr = schedule.apply(optimizer, step)
+                method.step, method.total_steps = step, total_steps
+                readouts = []
+                for part in range(training.accumulate):
+                    views, labels = next(batches)
+                    with fabric.no_backward_sync(model, enabled=part + 1 < training.accumulate):
+                        output = model(views, labels)
+                        stop = torch.full((), float(signals.received is not None), device=fabric.device)
+                        terms = {**output.terms, "stop": stop}
+                        if labels is not None:
+                            probe_loss, accuracies = probe(output.features, output.layers, labels)
+                            (probe_loss / training.accumulate).backward()
+                            terms |= accuracies
+                        recent.add(output.features, labels)
+                        readouts.append(Readout(terms))
+                        fabric.backward(output.terms["loss"] / training.accumulate)
 
-    with RunLog(config, steps, first, fabric.is_global_zero) as log:
-        for epoch in range(first, config.training.epochs):
-            loader.set_epoch(epoch)
-            for wait_s, batch in _timed(loader):
-                views = [getattr(batch, name) for name in view_names]
-                labels = getattr(batch, label) if label else None
-                lr = optim.learning_rate(step, total, warmup, peak, config.optim.final_ratio)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-
-                method.step, method.total_steps = step, total
-                output = model(views, labels)
-                values = {name: float(term.detach()) for name, term in output.terms.items()}
-                _stop_if_diverged(values, step, lr, folder)
-                fabric.backward(output.terms["loss"])
+                values = readout.mean(readouts)
+                stopping = values.pop("stop") > 0
+                if not all(map(math.isfinite, values.values())):
+                    raise _diverged(values["loss"], lr, at, state)
+                if config.optim.clip_norm is not None:
+                    fabric.clip_gradients(model, optimizer, max_norm=config.optim.clip_norm, error_if_nonfinite=False)
                 optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                method.after_step(step, total)
+                optimizer.zero_grad()
+                method.after_step(step, total_steps)
+                if config.data.label:
+                    average_gradients(probe)
+                    probe_optimizer.step()
+                    probe_optimizer.zero_grad()
+                log.step(step, epoch, lr, values)
+                at = Position(step + 1, epoch)
+                if stopping or _due(step, logging.checkpoint_every_steps):
+                    with log.checkpointing():
+                        state.save(at)
+                if stopping:
+                    raise _interrupted(signals, at, state)
 
-                if labels is not None:
-                    probe_loss, right = online(output.features, labels)
-                    fabric.backward(probe_loss)
-                    online_optimizer.step()
-                    online_optimizer.zero_grad(set_to_none=True)
-                    values["probe_accuracy"] = float(right)
-
-                log.step(step, epoch, lr, wait_s, values)
-                step += 1
-
-            summary = log.end_epoch(epoch)
-            if _due(epoch, config.training.eval_every) and label and len(val_part) and fabric.is_global_zero:
-                summary["knn_accuracy"] = evaluate.knn_accuracy(method.encoder, config, fabric.device)
-            log.epoch(summary)
-            last = epoch + 1 == config.training.epochs or fabric.broadcast(log.out_of_time)
-            if last or _due(epoch, config.logging.checkpoint_every):
-                _save(config, folder, parts, epoch + 1, step, fabric)
+            row = log.end_epoch(epoch)
+            if _due(epoch, training.eval_every) and config.data.label and len(val_part):
+                row |= signals.unless_stopped(lambda: evaluate.held_out(method, probe, config, fabric.device)) or {}
+            if fabric.broadcast(signals.received is not None):  # the resumed run evaluates again
+                state.save(at)
+                raise _interrupted(signals, at, state)
+            log.epoch(row | recent.take(config.evaluation.k, config.evaluation.temperature))
+            at = Position(at.step, epoch + 1)
+            last = at.epoch == training.epochs or fabric.broadcast(log.out_of_time)
+            if last or _due(epoch, logging.checkpoint_every):
+                state.save(at)
             if last:
                 break
+    feed.close()
 
     return Run(
         backbone=method.encoder,
         device=fabric.device,
         images_per_s=log.images_per_s,
         train_s=log.train_s,
-        epochs=step // steps,
-        checkpoint=folder / "last.ckpt",
+        epochs=at.epoch,
+        checkpoint=state.path,
         is_main=fabric.is_global_zero,
     )
 
 
-def _launch(config: Config) -> Fabric:
-    """Device, precision and processes. 'auto' precision: bf16 where the device has instructions for it."""
-    training, precision = config.training, config.training.precision
-    if precision == "auto":
-        if training.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-            bf16 = torch.cuda.get_device_capability() >= (8, 0)
-        else:
-            has = getattr(torch.cpu, "get_capabilities", dict)()
-            bf16 = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-        precision = "bf16-mixed" if bf16 else "32-true"
-    fabric = Fabric(accelerator=training.accelerator, devices=training.devices, precision=precision)  # type: ignore[arg-type]
-    fabric.launch()
-    if fabric.device.type == "cpu":
-        # torch counts the machine's cores; in a container with a share of them that stalls every parallel loop.
-        torch.set_num_threads(training.cpu_threads or min(torch.get_num_threads(), available_cores()))
-    return fabric
-
-
-def _loader(config: Config, method: methods.Method, part: evaluate.Part, fabric: Fabric) -> tuple[Loader, list[str]]:
-    """The loader that feeds every view of the method from one file, and the views' names in its batches."""
-    if len(part) < config.training.batch_size:
-        raise ConfigError(
-            f"{part.path}: {len(part)} training images are less than one batch; "
-            f"choose training.batch_size below {config.training.batch_size}"
-        )
-    data, views = config.data, method.views(config.views)
-    names = [data.image, *(f"{data.image}{i}" for i in range(2, len(views) + 1))]
-    pipelines = evaluate.nothing_but(part.path, data.image, data.label)
-    to_device = ToDevice(fabric.device)
-    pipelines |= {name: [*view, to_device] for name, view in zip(names, views, strict=True)}
-    if data.label:
-        pipelines[data.label] = [IntDecoder(), ToTensor(), Squeeze(1), to_device]
-    loader = Loader(
-        part.path,
-        config.training.batch_size // fabric.world_size,
-        order=OrderOption.RANDOM,
-        num_workers=data.num_workers,
-        os_cache=data.os_cache,
-        distributed=fabric.world_size > 1,
-        seed=config.seed,
-        indices=part.indices,
-        pipelines=pipelines,
-        custom_field_mapper=dict.fromkeys(names[1:], data.image),
-        drop_last=True,
-    )
-    return loader, names
-
-
-def _probe(config: Config, method: methods.Method, part: evaluate.Part) -> OnlineProbe:
+def _modules(config: Config, part: evaluate.Part, fabric: Fabric) -> tuple[methods.Method, OnlineProbes]:
+    """The method and its online probe, with the initial weights of `config.seed` on every rank."""
+    torch.manual_seed(config.seed)
+    backbone = backbones.build(config.model)
+    method = backbones.channels_last(methods.load(config.method)(backbone, config.options))
+    if config.training.sync_batchnorm:
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)  # in place
+    if config.training.compile:
+        for module in method.modules():
+            if type(module) is type(backbone):  # the encoder and its teacher
+                module.compile()
     classes = int(evaluate.read_labels(part, config.data.label).max()) + 1 if config.data.label else None
     method.check_labels(classes)
-    return OnlineProbe(method.num_features, classes or 1)
+    return method, OnlineProbes(method.num_features, method.layer_widths, classes or 1).to(fabric.device)
 
 
-def _timed(loader: Loader) -> Iterator[tuple[float, Any]]:
-    """Batches, each with the seconds that the loop waited for it."""
-    batches = iter(loader)
-    while True:
-        began = time.perf_counter()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield time.perf_counter() - began, batch
+def _due(count: int, every: int) -> bool:
+    return every > 0 and (count + 1) % every == 0
 
 
-def _due(epoch: int, every: int) -> bool:
-    return every > 0 and (epoch + 1) % every == 0
-
-
-def _stop_if_diverged(values: dict[str, float], step: int, lr: float, folder: Path) -> None:
-    if all(math.isfinite(value) for value in values.values()):
-        return
-    path = folder / "last.ckpt"
-    saved = f"{path} holds the last good epoch" if path.is_file() else "no epoch was saved yet"
-    raise DivergedError(
-        f"the loss is {values['loss']} at step {step} with learning rate {lr:.3g}: lower --optim.lr, "
-        f"or compute in 32 bits with --training.precision 32-true ({saved})"
+def _diverged(loss: float, lr: float, at: Position, state: RunState) -> DivergedError:
+    saved = state.save(at, "diverged.ckpt")
+    before = f"{state.path} is of an earlier step" if state.path.is_file() else "no earlier state was saved"
+    return DivergedError(
+        f"the loss is {loss} at step {at.step} with learning rate {lr:.3g}: lower --optim.lr, or compute in 32 bits "
+        f"with --training.precision 32-true ({saved} holds the weights that gave it; {before})"
     )
 
 
-def _save(config: Config, folder: Path, parts: dict[str, Any], epoch: int, step: int, fabric: Fabric) -> None:
-    """The learning rate needs no state (a function of the step), nor do the views (of seed and epoch)."""
-    if fabric.is_global_zero:
-        states = {name: part.state_dict() for name, part in parts.items()}
-        rest = {"config": to_yaml(config), "epoch": epoch, "step": step, "rng": checkpoint.rng_state()}
-        checkpoint.save(folder / "last.ckpt", {**states, **rest})
-    fabric.barrier()
-
-
-def _resume(config: Config, folder: Path, parts: dict[str, Any]) -> int:
-    """Load the checkpoint that `config.resume` asks for; the epoch to go on with, 0 for a fresh start."""
-    path = folder / "last.ckpt" if config.resume == "auto" else Path(config.resume or "")
-    if config.resume is None or (config.resume == "auto" and not path.is_file()):
-        return 0
-    state = checkpoint.load(path)
-    checkpoint.require_same(state["config"], to_yaml(config), path)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    checkpoint.set_rng_state(state["rng"])
-    return int(state["epoch"])
+def _interrupted(signals: StopSignals, at: Position, state: RunState) -> Interrupted:
+    name = "a signal to another process" if signals.received is None else Signals(signals.received).name
+    message = f"stopped by {name} after {at.step} steps: {state.path} goes on from there with --resume auto"
+    return Interrupted(message, signals.received)

@@ -54,6 +54,11 @@ def centre(config: ViewConfig) -> list[Any]:
     return [T.CenterCrop((config.size, config.size), ratio=config.centre_ratio), *normalize(config)]
 
 
+def crop_and_flip(config: ViewConfig) -> list[Any]:
+    """The mildly random view that linear probes are usually trained on: crop and flip only."""
+    return augment(replace(config, jitter=0.0, grayscale=0.0, blur=0.0, solarize=0.0))
+
+
 def normalize(config: ViewConfig) -> list[Any]:
     """Bytes to normalised float32 tensors [B, 3, H, W] in channels-last memory."""
     mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)

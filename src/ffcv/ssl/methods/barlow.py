@@ -8,21 +8,20 @@ With A, B the embeddings of two views, each column centred and scaled to deviati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ffcv.ssl import checks
 from ffcv.ssl.distributed import gather
-from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.heads import mlp
 from ffcv.ssl.losses import in_float32
-from ffcv.ssl.methods.base import Method
+from ffcv.ssl.methods.base import Method, Terms, Views
 
 
 @in_float32
-def barlow_twins(first: Tensor, second: Tensor, off_diagonal: float) -> dict[str, Tensor]:
+def barlow_twins(first: Tensor, second: Tensor, off_diagonal: float) -> Terms:
     """The loss of two views, each [N, E] on this rank, and its terms; `off_diagonal` is l above.
 
     Every rank computes the loss of the whole batch from everyone's embeddings. As in the authors' code, the
@@ -53,10 +52,8 @@ class Options:
     projector: tuple[int, ...] = (2048, 2048, 2048)
 
     def __post_init__(self) -> None:
-        if self.off_diagonal < 0:
-            raise ConfigError(f"barlow.off_diagonal must be 0 or more, got {self.off_diagonal}")
-        if self.scale <= 0:
-            raise ConfigError(f"barlow.scale must be above 0, got {self.scale}")
+        checks.zero_or_more(self, "off_diagonal")
+        checks.above_zero(self, "scale")
 
 
 class BarlowTwins(Method):
@@ -68,15 +65,7 @@ class BarlowTwins(Method):
         super().__init__(backbone, options)
         self.projector = mlp(self.num_features, *options.projector, last="linear")
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.projector(features)
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         first, second = embeddings
         terms = barlow_twins(first, second, self.options.off_diagonal)
         return {**terms, "loss": self.options.scale * terms["loss"]}

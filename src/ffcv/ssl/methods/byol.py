@@ -9,20 +9,17 @@ With q the online network's prediction for one view and z' the teacher's project
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from ffcv.ssl.errors import ConfigError
+from ffcv.ssl import checks
 from ffcv.ssl.heads import mlp
 from ffcv.ssl.losses import cosine
-from ffcv.ssl.methods.base import Method
-from ffcv.ssl.teacher import Teacher, momentum_at
+from ffcv.ssl.methods.base import TaughtMethod, Terms, Views
 
 
-def byol(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+def byol(predictions: Views, targets: Views) -> Tensor:
     """Equation 2, symmetrised: each view's prediction against the other's target, each [N, E] on this rank."""
     return 4 - 2 * cosine(predictions[0], targets[1]) - 2 * cosine(predictions[1], targets[0])
 
@@ -42,13 +39,12 @@ class Options:
     hidden: int = 4096
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum <= 1:
-            raise ConfigError(f"byol.momentum must be in [0, 1], got {self.momentum}")
-        if not self.projector:
-            raise ConfigError("byol.projector must name one layer or more")
+        checks.share(self, "momentum")
+        checks.above_zero(self, "hidden")
+        checks.layers(self, "projector")
 
 
-class BYOL(Method):
+class BYOL(TaughtMethod):
     """Two views, a projector, a predictor, and a teacher that follows backbone and projector."""
 
     Options = Options
@@ -57,23 +53,7 @@ class BYOL(Method):
         super().__init__(backbone, options)
         self.projector = mlp(self.num_features, *options.projector, last="linear")
         self.predictor = mlp(options.projector[-1], options.hidden, options.projector[-1], last="linear")
-        self.teacher = Teacher(backbone, self.projector)
+        self.make_teacher()
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.projector(features)
-
-    def targets(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
-        return self.teacher(torch.cat(list(views))).chunk(len(views))
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
-        assert targets is not None
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         return {"loss": byol([self.predictor(z) for z in embeddings], targets)}
-
-    def after_step(self, step: int, total_steps: int) -> None:
-        momentum = momentum_at(step, total_steps, self.options.momentum)
-        self.teacher.follow(self.backbone, self.projector, momentum=momentum)

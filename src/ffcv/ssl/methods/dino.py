@@ -11,25 +11,20 @@ another view x' (student),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ffcv.ssl.distributed import all_sum, mean, total_rows
-from ffcv.ssl.errors import ConfigError
-from ffcv.ssl.heads import gelu_mlp
-from ffcv.ssl.losses import in_float32
-from ffcv.ssl.methods.base import Method
-from ffcv.ssl.teacher import Teacher, momentum_at
+from ffcv.ssl import checks
+from ffcv.ssl.distributed import all_sum, total_rows
+from ffcv.ssl.heads import Prototypes, gelu_mlp
+from ffcv.ssl.losses import cross_entropies, in_float32
+from ffcv.ssl.methods.base import TaughtMethod, Terms, Views
 
 
 @in_float32
-def dino(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], centre: Tensor, temperatures: tuple[float, float]
-) -> Tensor:
+def dino(student: Views, teacher: Views, centre: Tensor, temperatures: tuple[float, float]) -> Tensor:
     """The loss of scores [N, K] on this rank, one tensor a view; the teacher's are of the first ones.
 
     Args:
@@ -38,40 +33,16 @@ def dino(
         centre: float [K].
         temperatures: t_s and t_t above.
     """
-    losses = []
-    for i, scores in enumerate(teacher):
-        wanted = ((scores - centre) / temperatures[1]).softmax(1)
-        for j, guess in enumerate(student):
-            if i != j:
-                losses.append(mean(-(wanted * (guess / temperatures[0]).log_softmax(1)).sum(1)))
-    return torch.stack(losses).mean()
+    wanted = [((scores - centre) / temperatures[1]).softmax(1) for scores in teacher]
+    return cross_entropies(wanted, [scores / temperatures[0] for scores in student])
 
 
 @torch.no_grad()
 @in_float32
-def batch_centre(teacher: Sequence[Tensor]) -> Tensor:
+def batch_centre(teacher: Views) -> Tensor:
     """The mean [K] of all ranks' teacher scores."""
     scores = torch.cat(list(teacher))
     return all_sum(scores.sum(0)) / total_rows(scores)
-
-
-class Head(nn.Module):
-    """A GELU network, unit length, and a last layer whose rows have unit length: scores are cosines, [-1, 1].
-
-    The authors' weight normalisation with its gain fixed at 1.
-    """
-
-    def __init__(self, features: int, widths: Sequence[int], num_scores: int) -> None:
-        super().__init__()
-        self.layers = gelu_mlp(features, *widths)
-        self.last = nn.Linear(widths[-1], num_scores, bias=False)
-
-    def forward(self, features: Tensor, freeze_last: bool = False) -> Tensor:
-        weight = self.last.weight
-        if freeze_last:
-            # Gradients of zero rather than none, which data parallelism would take for an unused parameter.
-            weight = weight.detach() + 0 * weight
-        return F.linear(F.normalize(self.layers(features), dim=1), F.normalize(weight, dim=1))
 
 
 @dataclass(frozen=True)
@@ -101,17 +72,12 @@ class Options:
     num_scores: int = 65536
 
     def __post_init__(self) -> None:
-        for name in ("student_temperature", "teacher_temperature", "first_temperature", "num_scores"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"dino.{name} must be above 0, got {getattr(self, name)}")
-        for name in ("warmup_share", "centre_momentum", "momentum", "frozen_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"dino.{name} must be in [0, 1], got {getattr(self, name)}")
-        if not self.head:
-            raise ConfigError("dino.head must name one layer or more")
+        checks.above_zero(self, "student_temperature", "teacher_temperature", "first_temperature", "num_scores")
+        checks.share(self, "warmup_share", "centre_momentum", "momentum", "frozen_share")
+        checks.layers(self, "head")
 
 
-class DINO(Method):
+class DINO(TaughtMethod):
     """Two global views for the teacher, all views for the student, and the teacher to keep."""
 
     Options = Options
@@ -120,38 +86,28 @@ class DINO(Method):
 
     def __init__(self, backbone: nn.Module, options: Options) -> None:
         super().__init__(backbone, options)
-        self.head = Head(self.num_features, options.head, options.num_scores)
-        self.teacher = Teacher(backbone, self.head)
+        self.projector = gelu_mlp(self.num_features, *options.head)
+        self.prototypes = Prototypes(options.head[-1], options.num_scores)
+        self.make_teacher()
         self.register_buffer("centre", torch.zeros(options.num_scores))
 
     @property
     def encoder(self) -> nn.Module:
         return self.teacher.network[0]
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.head(features, freeze_last=self.step < self.options.frozen_share * self.total_steps)
-
-    def targets(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
-        return self.teacher(torch.cat(list(views[:2]))).chunk(2)
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
-        assert targets is not None
-        loss = dino(embeddings, targets, self.centre, (self.options.student_temperature, self.temperature))
-        self.centre.lerp_(batch_centre(targets).to(self.centre.dtype), 1 - self.options.centre_momentum)
-        return {"loss": loss}
+    def followed(self) -> list[nn.Module]:
+        return [*super().followed(), self.prototypes]
 
     @property
     def temperature(self) -> float:
         """The teacher's, t_t, at this step."""
-        o, warmup = self.options, self.options.warmup_share * self.total_steps
-        done = min(1.0, self.step / warmup) if warmup > 0 else 1.0
+        o = self.options
+        done = min(1.0, self.progress / o.warmup_share) if o.warmup_share > 0 else 1.0
         return o.first_temperature + done * (o.teacher_temperature - o.first_temperature)
 
-    def after_step(self, step: int, total_steps: int) -> None:
-        momentum = momentum_at(step, total_steps, self.options.momentum)
-        self.teacher.follow(self.backbone, self.head, momentum=momentum)
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
+        o = self.options
+        student = [self.prototypes(z, frozen=self.progress < o.frozen_share) for z in embeddings]
+        loss = dino(student, targets, self.centre, (o.student_temperature, self.temperature))
+        self.centre.lerp_(batch_centre(targets).to(self.centre.dtype), 1 - o.centre_momentum)
+        return {"loss": loss}

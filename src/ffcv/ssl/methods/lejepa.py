@@ -14,18 +14,18 @@ distance is divided by D as in algorithm 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffcv.ssl import checks
 from ffcv.ssl.distributed import all_sum, mean, total_rows
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.heads import mlp
 from ffcv.ssl.losses import in_float32
-from ffcv.ssl.methods.base import Method
+from ffcv.ssl.methods.base import Method, Terms, Views
 
 
 @in_float32
@@ -49,7 +49,7 @@ def sigreg(z: Tensor, directions: Tensor, t_max: float, knots: int) -> Tensor:
 
 
 @in_float32
-def prediction(views: Sequence[Tensor], num_global: int) -> Tensor:
+def prediction(views: Views, num_global: int) -> Tensor:
     """Mean squared distance of all views to the centre of the first `num_global`, each [N, D] on this rank."""
     stacked = torch.stack(list(views))
     return mean((stacked - stacked[:num_global].mean(0)).square().mean((0, 2)))
@@ -80,12 +80,8 @@ class Options:
     projector: tuple[int, ...] = (2048, 2048, 64)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise ConfigError(f"lejepa.weight must be in [0, 1], got {self.weight}")
-        if self.num_directions < 1:
-            raise ConfigError(f"lejepa.num_directions must be above 0, got {self.num_directions}")
-        if self.t_max <= 0:
-            raise ConfigError(f"lejepa.t_max must be above 0, got {self.t_max}")
+        checks.share(self, "weight")
+        checks.above_zero(self, "num_directions", "t_max")
         if self.knots < 2:
             raise ConfigError(f"lejepa.knots must be 2 or more, got {self.knots}")
 
@@ -100,15 +96,7 @@ class LeJEPA(Method):
         super().__init__(backbone, options)
         self.projector = mlp(self.num_features, *options.projector, last="linear")
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.projector(features)
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         o = self.options
         directions = random_directions(embeddings[0].shape[1], o.num_directions, self.step).to(embeddings[0].device)
         normality = torch.stack([sigreg(z, directions, o.t_max, o.knots) for z in embeddings]).mean()

@@ -9,20 +9,17 @@ With q_i the student's prediction for one view and k the teacher's projections o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from ffcv.ssl.errors import ConfigError
+from ffcv.ssl import checks
 from ffcv.ssl.heads import mlp
 from ffcv.ssl.losses import info_nce
-from ffcv.ssl.methods.base import Method
-from ffcv.ssl.teacher import Teacher, momentum_at
+from ffcv.ssl.methods.base import TaughtMethod, Terms, Views
 
 
-def mocov3(queries: Sequence[Tensor], keys: Sequence[Tensor], temperature: float) -> Tensor:
+def mocov3(queries: Views, keys: Views, temperature: float) -> Tensor:
     """The loss of two views' predictions and targets, each [N, E] on this rank."""
     first, second = (info_nce(q, k, temperature) for q, k in zip(queries, reversed(keys), strict=True))
     return 2 * temperature * (first + second)
@@ -45,15 +42,12 @@ class Options:
     hidden: int = 4096
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ConfigError(f"mocov3.temperature must be above 0, got {self.temperature}")
-        if not 0 <= self.momentum <= 1:
-            raise ConfigError(f"mocov3.momentum must be in [0, 1], got {self.momentum}")
-        if not self.projector:
-            raise ConfigError("mocov3.projector must name one layer or more")
+        checks.above_zero(self, "temperature", "hidden")
+        checks.share(self, "momentum")
+        checks.layers(self, "projector")
 
 
-class MoCoV3(Method):
+class MoCoV3(TaughtMethod):
     """Two views, a projector, a predictor, and a teacher that follows backbone and projector."""
 
     Options = Options
@@ -62,23 +56,7 @@ class MoCoV3(Method):
         super().__init__(backbone, options)
         self.projector = mlp(self.num_features, *options.projector, last="fixed norm")
         self.predictor = mlp(options.projector[-1], options.hidden, options.projector[-1], last="fixed norm")
-        self.teacher = Teacher(backbone, self.projector)
+        self.make_teacher()
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.projector(features)
-
-    def targets(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
-        return self.teacher(torch.cat(list(views))).chunk(len(views))
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
-        assert targets is not None
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         return {"loss": mocov3([self.predictor(z) for z in embeddings], targets, self.options.temperature)}
-
-    def after_step(self, step: int, total_steps: int) -> None:
-        momentum = momentum_at(step, total_steps, self.options.momentum)
-        self.teacher.follow(self.backbone, self.projector, momentum=momentum)

@@ -9,28 +9,26 @@ the other views of all images,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ffcv.ssl.distributed import gather
-from ffcv.ssl.errors import ConfigError
+from ffcv.ssl import checks
 from ffcv.ssl.heads import mlp
-from ffcv.ssl.losses import in_float32, info_nce
-from ffcv.ssl.methods.base import Method
+from ffcv.ssl.losses import cosines, in_float32, info_nce
+from ffcv.ssl.memory import Queue
+from ffcv.ssl.methods.base import Method, Terms, Views
 
 
 @torch.no_grad()
 @in_float32
 def nearest(z: Tensor, queue: Tensor) -> Tensor:
     """For each row of z [N, E] the most similar row of the queue, unit-length rows [M, E]."""
-    return queue[(F.normalize(z, dim=1) @ queue.T).argmax(1)]
+    return queue[cosines(z, queue).argmax(1)]
 
 
-def nnclr(projections: Sequence[Tensor], predictions: Sequence[Tensor], queue: Tensor, temperature: float) -> Tensor:
+def nnclr(projections: Views, predictions: Views, queue: Tensor, temperature: float) -> Tensor:
     """The loss of two views, each [N, E] on this rank, and the queue [M, E] that all ranks share."""
     first, second = (nearest(z.detach(), queue) for z in projections)
     return 0.5 * (info_nce(first, predictions[1], temperature) + info_nce(second, predictions[0], temperature))
@@ -53,46 +51,23 @@ class Options:
     hidden: int = 4096
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ConfigError(f"nnclr.temperature must be above 0, got {self.temperature}")
-        if self.queue < 1:
-            raise ConfigError(f"nnclr.queue must be above 0, got {self.queue}")
-        if not self.projector:
-            raise ConfigError("nnclr.projector must name one layer or more")
+        checks.above_zero(self, "temperature", "queue", "hidden")
+        checks.layers(self, "projector")
 
 
 class NNCLR(Method):
     """Two views, a projector, a predictor, and a queue of the first views' projections."""
 
     Options = Options
-    queue: Tensor
-    position: Tensor
 
     def __init__(self, backbone: nn.Module, options: Options) -> None:
         super().__init__(backbone, options)
         width = options.projector[-1]
         self.projector = mlp(self.num_features, *options.projector)
         self.predictor = mlp(width, options.hidden, width, last="linear")
-        self.register_buffer("queue", F.normalize(torch.randn(options.queue, width), dim=1))
-        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+        self.queue = Queue(options.queue, width)
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.projector(features)
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
-        loss = nnclr(embeddings, [self.predictor(z) for z in embeddings], self.queue, self.options.temperature)
-        self.enqueue(embeddings[0])
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
+        loss = nnclr(embeddings, [self.predictor(z) for z in embeddings], self.queue.rows, self.options.temperature)
+        self.queue.push(embeddings[0])
         return {"loss": loss}
-
-    @torch.no_grad()
-    def enqueue(self, z: Tensor) -> None:
-        """Replace the queue's oldest rows by all ranks' z [N, E]."""
-        rows = gather(F.normalize(z.detach().float(), dim=1)).rows[-len(self.queue) :]
-        places = (self.position + torch.arange(len(rows), device=rows.device)) % len(self.queue)
-        self.queue[places] = rows.to(self.queue.dtype)
-        self.position.copy_((self.position + len(rows)) % len(self.queue))

@@ -8,18 +8,17 @@ With z the 2N unit-length embeddings of N images seen twice and j(i) the other v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffcv.ssl import checks
 from ffcv.ssl.distributed import gather, world_size
-from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.heads import mlp
 from ffcv.ssl.losses import in_float32
-from ffcv.ssl.methods.base import Method
+from ffcv.ssl.methods.base import Method, Terms, Views
 
 
 @in_float32
@@ -53,8 +52,7 @@ class Options:
     projector: tuple[int, ...] = (512, 128)
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ConfigError(f"simclr.temperature must be above 0, got {self.temperature}")
+        checks.above_zero(self, "temperature")
 
 
 class SimCLR(Method):
@@ -66,14 +64,6 @@ class SimCLR(Method):
         super().__init__(backbone, options)
         self.projector = mlp(self.num_features, *options.projector)
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.projector(features)
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         first, second = embeddings
         return {"loss": nt_xent(first, second, self.options.temperature)}

@@ -8,18 +8,17 @@ With z the projection of a view, p the prediction made from it, and no gradient 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ffcv.ssl.errors import ConfigError
+from ffcv.ssl import checks
 from ffcv.ssl.heads import mlp
 from ffcv.ssl.losses import cosine
-from ffcv.ssl.methods.base import Method
+from ffcv.ssl.methods.base import Method, Terms, Views
 
 
-def simsiam(predictions: Sequence[Tensor], projections: Sequence[Tensor]) -> Tensor:
+def simsiam(predictions: Views, projections: Views) -> Tensor:
     """The loss of two views, each [N, E] on this rank; -1 is the least."""
     first, second = (z.detach() for z in projections)
     return -0.5 * (cosine(predictions[0], second) + cosine(predictions[1], first))
@@ -38,8 +37,8 @@ class Options:
     hidden: int = 512
 
     def __post_init__(self) -> None:
-        if not self.projector:
-            raise ConfigError("simsiam.projector must name one layer or more")
+        checks.above_zero(self, "hidden")
+        checks.layers(self, "projector")
 
 
 class SimSiam(Method):
@@ -52,13 +51,5 @@ class SimSiam(Method):
         self.projector = mlp(self.num_features, *options.projector, last="fixed norm")
         self.predictor = mlp(options.projector[-1], options.hidden, options.projector[-1], last="linear")
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.projector(features)
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         return {"loss": simsiam([self.predictor(z) for z in embeddings], embeddings)}

@@ -8,23 +8,22 @@ With K classes, y the right one and s the smoothing,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ffcv.ssl import checks
 from ffcv.ssl.config import ViewConfig
 from ffcv.ssl.distributed import mean
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.losses import in_float32
-from ffcv.ssl.methods.base import Method
-from ffcv.ssl.views import augment
+from ffcv.ssl.methods.base import Method, Terms, Views
 
 
 @in_float32
-def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> dict[str, Tensor]:
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Terms:
     """The loss of logits [N, K] and labels int64 [N] on this rank, and the share of right answers."""
     loss = mean(F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing))
     return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
@@ -43,8 +42,7 @@ class Options:
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.num_classes < 1:
-            raise ConfigError(f"supervised.num_classes must be above 0, got {self.num_classes}")
+        checks.above_zero(self, "num_classes")
         if not 0 <= self.smoothing < 1:
             raise ConfigError(f"supervised.smoothing must be in [0, 1), got {self.smoothing}")
 
@@ -56,10 +54,10 @@ class Supervised(Method):
 
     def __init__(self, backbone: nn.Module, options: Options) -> None:
         super().__init__(backbone, options)
-        self.classifier = nn.Linear(self.num_features, options.num_classes)
+        self.projector = nn.Linear(self.num_features, options.num_classes)
 
     def views(self, config: ViewConfig) -> list[list[Any]]:
-        return [augment(config)]
+        return super().views(config)[:1]
 
     def check_labels(self, num_classes: int | None) -> None:
         if num_classes is None:
@@ -70,15 +68,7 @@ class Supervised(Method):
                 f"set --supervised.num_classes to {num_classes} or more"
             )
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.classifier(features)
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         if labels is None:
             raise ConfigError("supervised training needs labels, got None")
         return cross_entropy(embeddings[0], labels.long(), self.options.smoothing)

@@ -13,21 +13,20 @@ s is divided by d as in algorithm 1 (equation 5 is not); the paper's l = m = 25,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ffcv.ssl import checks
 from ffcv.ssl.distributed import gather
-from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.heads import mlp
 from ffcv.ssl.losses import in_float32
-from ffcv.ssl.methods.base import Method
+from ffcv.ssl.methods.base import Method, Terms, Views
 
 
 @in_float32
-def vicreg(first: Tensor, second: Tensor, weights: tuple[float, float, float]) -> dict[str, Tensor]:
+def vicreg(first: Tensor, second: Tensor, weights: tuple[float, float, float]) -> Terms:
     """The loss of two views, each [N, E] on this rank, and its terms; `weights` are l, m, n above.
 
     Every rank computes the loss of the whole batch from everyone's embeddings.
@@ -62,9 +61,7 @@ class Options:
     projector: tuple[int, ...] = (2048, 2048, 2048)
 
     def __post_init__(self) -> None:
-        for name in ("invariance", "variance", "covariance"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"vicreg.{name} must be 0 or more, got {getattr(self, name)}")
+        checks.zero_or_more(self, "invariance", "variance", "covariance")
 
 
 class VICReg(Method):
@@ -76,15 +73,7 @@ class VICReg(Method):
         super().__init__(backbone, options)
         self.projector = mlp(self.num_features, *options.projector, last="linear")
 
-    def embed(self, features: Tensor) -> Tensor:
-        return self.projector(features)
-
-    def loss(
-        self,
-        embeddings: Sequence[Tensor],
-        labels: Tensor | None = None,
-        targets: Sequence[Tensor] | None = None,
-    ) -> dict[str, Tensor]:
+    def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         first, second = embeddings
         o = self.options
         return vicreg(first, second, (o.invariance, o.variance, o.covariance))

@@ -1,0 +1,56 @@
+"""Processes, devices and precision: what `fit` runs on."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from ffcv.cores import available_cores
+from ffcv.ssl.config import TrainingConfig
+from ffcv.ssl.errors import ConfigError
+
+
+def launch(training: TrainingConfig) -> Fabric:
+    """Join the processes that torchrun, submitit or srun started; else start `training.devices` of them here."""
+    cluster = None
+    devices, nodes = training.devices, 1
+    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():  # torchrun, submitit
+        cluster = TorchElasticEnvironment()
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", cluster.world_size()))
+        nodes = cluster.world_size() // devices
+    elif int(os.environ.get("SLURM_NTASKS", "1")) > 1:  # srun
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        devices = int(os.environ["SLURM_NTASKS"]) // nodes
+    training.images_at_once(devices * nodes)
+    if training.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError("training.accelerator is gpu, but torch finds none: choose cpu, or auto")
+    fabric = Fabric(
+        accelerator=training.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        precision=_precision(training),  # pyright: ignore[reportArgumentType]
+        plugins=[cluster] if cluster is not None else None,
+    )
+    fabric.launch()
+    if fabric.device.type == "cpu":
+        # torch counts the machine's cores; in a container with a share of them that stalls every parallel loop.
+        torch.set_num_threads(training.cpu_threads or min(torch.get_num_threads(), available_cores()))
+        if training.sync_batchnorm:
+            raise ConfigError("training.sync_batchnorm needs GPUs: torch has it for them alone")
+    return fabric
+
+
+def _precision(training: TrainingConfig) -> str:
+    """'auto' is bf16 where the device has instructions for it."""
+    if training.precision != "auto":
+        return training.precision
+    if training.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        bf16 = torch.cuda.get_device_capability() >= (8, 0)
+    else:
+        has = getattr(torch.cpu, "get_capabilities", dict)()
+        bf16 = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return "bf16-mixed" if bf16 else "32-true"

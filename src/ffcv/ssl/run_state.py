@@ -1,0 +1,97 @@
+"""All that a run needs to go on as if it had never stopped, in one checkpoint."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+
+from ffcv.ssl import checkpoint
+from ffcv.ssl.config import Config, to_yaml
+from ffcv.ssl.position import Position
+
+
+class Stateful(Protocol):
+    """Modules, optimisers, the gradient scaler, the feed."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
+
+
+class RunState:
+    """Saves and restores `parts`, the position, the configuration, and what each rank has of its own: `own` and its
+    random generators. On another number of ranks, the latter begin anew.
+
+    Learning rate, weight decay, teacher momentum and resolution need no state: they are functions of the step or the
+    epoch. So are the views: of the seed, the epoch and the image.
+
+    Attributes:
+        path: of the checkpoint that is kept up to date, last.ckpt in the logging folder.
+    """
+
+    def __init__(self, config: Config, fabric: Fabric, parts: dict[str, Stateful], own: dict[str, Stateful]) -> None:
+        self._config, self._fabric, self._parts, self._own = config, fabric, parts, own
+        self.path = Path(config.logging.folder) / "last.ckpt"
+
+    def save(self, at: Position, name: str = "last.ckpt") -> Path:
+        """Write the checkpoint; all ranks call it, rank 0 writes."""
+        own = {name: part.state_dict() for name, part in self._own.items()}
+        ranks = _from_all_ranks({**own, "rng": checkpoint.rng_state()})
+        path = self.path.with_name(name)
+        if self._fabric.is_global_zero:
+            parts = {part: stateful.state_dict() for part, stateful in self._parts.items()}
+            rest = {"config": to_yaml(self._config), "step": at.step, "epoch": at.epoch, "ranks": ranks}
+            checkpoint.save(path, {**parts, **rest})
+        self._fabric.barrier()
+        return path
+
+    def resume(self) -> Position:
+        """Load the checkpoint that `config.resume` asks for: where to go on, the beginning for a fresh start.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ConfigError: it is unreadable, or of another run.
+        """
+        wanted = self._config.resume
+        path = self.path if wanted == "auto" else Path(wanted or "")
+        if wanted is None or (wanted == "auto" and not path.is_file()):
+            self._seed(0)
+            return Position(0, 0)
+        state = checkpoint.load(path)
+        checkpoint.require_same(state["config"], to_yaml(self._config), path)
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+        if len(state["ranks"]) == self._fabric.world_size:
+            mine = state["ranks"][self._fabric.global_rank]
+            for name, part in self._own.items():
+                part.load_state_dict(mine[name])
+            checkpoint.set_rng_state(mine["rng"])
+        else:
+            self._seed(state["step"])
+        return Position(int(state["step"]), int(state["epoch"]))
+
+    def _seed(self, step: int) -> None:
+        """Generators that differ between ranks: dropout must not be the same for all."""
+        sequence = np.random.SeedSequence([self._config.seed, step, self._fabric.global_rank])
+        first, second, third = sequence.generate_state(3)
+        torch.manual_seed(int(first))
+        np.random.seed(int(second))
+        random.seed(int(third))
+
+
+def _from_all_ranks(item: Any) -> list[Any]:
+    if not dist.is_initialized():
+        return [item]
+    # As torch saves them: tensors pickled by themselves do not all come back.
+    buffer = io.BytesIO()
+    torch.save(item, buffer)
+    packed: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(packed, buffer.getvalue())
+    return [torch.load(io.BytesIO(each), map_location="cpu", weights_only=True) for each in packed]
