@@ -36,12 +36,16 @@ class Cut:
         """Samples in a global batch."""
         return self.batch_size * self.world_size
 
+    def steps(self, samples: int) -> int:
+        """Global batches in `samples` samples."""
+        whole, rest = divmod(samples, self.step)
+        return whole + (rest > 0 and not self.drop_last)
+
     def count(self, samples: int) -> int:
         """Batches that this rank gets from `samples` samples."""
-        whole, rest = divmod(samples, self.step)
-        if rest == 0 or self.drop_last:
-            return whole
-        return whole + (self.pad or rest // self.world_size + (self.rank < rest % self.world_size) > 0)
+        rest = samples % self.step
+        left_out = 0 < rest <= self.rank and not self.drop_last and not self.pad
+        return self.steps(samples) - left_out
 
     def batches(self, samples: int, start: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """This rank's batches from position `start` on: (positions int64 [B], global samples done after it)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -138,9 +139,11 @@ class Loader:
             raise ValueError("sampler= already chooses the samples: pass either it or indices=")
         Compiler.num_threads = self.num_workers
         self._build()
+        self._check_ranks()
         self._check_size()
 
         self._epoch = self._consumed = self._resume_at = 0
+        self._named = False  # whether `set_epoch` has named the next epoch
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
         self._latest: object | None = None
         self._renderers: dict[int, _core.Renderer] = {}
@@ -150,6 +153,8 @@ class Loader:
         """The next epoch; or, after `load_state_dict`, the rest of the interrupted one."""
         self._check_open()
         epoch, start = self.next_epoch, self._resume_at
+        if start and not self._named and self._cut.steps(self.traversal_order.epoch_length(epoch) - start) == 0:
+            epoch, start = epoch + 1, 0
         self._epoch, self._consumed = epoch, start
         self.next_epoch, self._resume_at = epoch + 1, 0
         left = self._cut.count(self.traversal_order.epoch_length(epoch) - start)
@@ -202,6 +207,7 @@ class Loader:
         if epoch != self.next_epoch:
             self._consumed = self._resume_at = 0
         self.next_epoch = epoch
+        self._named = True
         self._latest = None
 
     @property
@@ -248,24 +254,24 @@ class Loader:
             FormatError: The file is not any more what was opened.
         """
         self.plan.source.check_open()
+        epoch = self.next_epoch if self._latest is None else self._epoch
         return {
             "format": STATE_FORMAT,
             "rng_version": RNG_VERSION,
             "seed": self.seed,
-            "epoch": self.next_epoch if self._latest is None else self._epoch,
+            "epoch": epoch,
             "samples_consumed": self._consumed,
             "fingerprint": self.reader.fingerprint,
             "selection": self.selection.digest(),
             "order": type(self.traversal_order).__name__,
-            "batch_size": self.batch_size,
-            "world_size": self.world_size,
+            "order_state": self.traversal_order.state_dict(epoch),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Makes the next iteration go on where `state` was taken, with the very next sample.
 
-        Batch size, threads and number of ranks may differ (but not for `SEQUENTIAL_CONTIGUOUS`, whose order depends on
-        them).
+        Batch size, threads and number of ranks may differ. Where no batch of the interrupted epoch is left, the next
+        iteration is the next epoch; `set_epoch` with the interrupted one makes it an empty iteration instead.
 
         Raises:
             ValueError: The state is of another dataset, order or version, or of another seed than was asked for.
@@ -277,14 +283,17 @@ class Loader:
         """The seed that was asked for; None where one was drawn."""
         return self._options["seed"]
 
-    def resume(self, seed: int, epoch: int, samples_consumed: int) -> None:
+    def resume(self, seed: int, epoch: int, samples_consumed: int, order_state: dict[str, Any]) -> None:
         """Goes on in the middle of an epoch; `load_state_dict` checks and then calls this."""
         if seed != self.seed:
             self.seed = seed
             self._build()
+        if order_state:
+            self.traversal_order.load_state_dict(epoch, order_state)
         self._latest = None
         self._epoch = self.next_epoch = epoch
         self._consumed = self._resume_at = samples_consumed
+        self._named = False
 
     def _produce(self, epoch: int, start: int, wait_for_room: Callable[[int], None]) -> Iterator[tuple[Any, int, Any]]:
         """Makes the batches of an epoch, in a thread of its own: (batch, samples done, event of its copies or None)."""
@@ -359,6 +368,24 @@ class Loader:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError(f"the loader of {self.path} is closed; make a new one")
+
+    def _check_ranks(self) -> None:
+        """Ranks often wait for each other at every batch; what would make them wait for ever is said here."""
+        if self.world_size == 1:
+            return
+        if self._options["on_error"] == "skip":
+            raise ValueError(
+                f"on_error='skip' makes batches smaller on the rank that meets a bad sample, and {self.world_size} ranks that "
+                "exchange anything need batches of the same size: use on_error='replace', or leave the samples out with "
+                "indices="
+            )
+        rest = self.traversal_order.epoch_length(0) % self._cut.step
+        if not self.drop_last and not self._cut.pad and 0 < rest < self.world_size:
+            warnings.warn(
+                f"the last global batch has {rest} samples for {self.world_size} ranks: ranks from {rest} on get one batch "
+                "less, and ranks that wait for each other at every batch will hang; pass pad=True, or drop_last=True",
+                stacklevel=3,
+            )
 
     def _check_size(self) -> None:
         samples = self.traversal_order.epoch_length(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ffcv.random import RNG_VERSION
-from ffcv.traversal_order import SequentialContiguous
 
 if TYPE_CHECKING:
     from ffcv.loader.loader import Loader
@@ -32,7 +31,9 @@ def apply_state(loader: Loader, state: dict[str, Any]) -> None:
             f"file's {loader.reader.fingerprint}; open the file that the run began with"
         )
     _require_same(loader, state)
-    loader.resume(int(state["seed"]), int(state["epoch"]), int(state["samples_consumed"]))
+    loader.resume(
+        int(state["seed"]), int(state["epoch"]), int(state["samples_consumed"]), dict(state.get("order_state", {}))
+    )
 
 
 def _require_same(loader: Loader, state: dict[str, Any]) -> None:
@@ -43,9 +44,6 @@ def _require_same(loader: Loader, state: dict[str, Any]) -> None:
         )
     if state.get("selection", loader.selection.digest()) != loader.selection.digest():
         raise ValueError("the state is of other samples: pass the same indices= as the run that wrote it")
-    shape = {"batch_size": loader.batch_size, "world_size": loader.world_size}
-    if isinstance(loader.traversal_order, SequentialContiguous) and loader.world_size != state.get("world_size"):
-        raise ValueError(f"SEQUENTIAL_CONTIGUOUS depends on the number of ranks: the state has {state}, we {shape}")
     given = loader.given_seed
     if given is not None and given != state["seed"]:
         raise ValueError(f"the state is of seed {state['seed']}, but seed={given} was given; pass that seed, or none")
