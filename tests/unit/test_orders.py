@@ -207,6 +207,26 @@ def test_a_finished_epoch_goes_on_with_the_next(numbers: Path) -> None:
         assert loader.next_epoch == 4
 
 
+def test_an_iterator_that_nobody_asks_is_no_epoch(numbers: Path) -> None:
+    loader = loader_of(numbers)
+    first = batches_of(loader_of(numbers))
+    iter(loader)  # what Lightning does to see whether it can
+    iter(loader).close()
+    iterator = iter(loader)
+    assert [next(iterator).index.flatten().tolist() for _ in range(3)] == first[:3]
+    state = loader.state_dict()
+    iter(loader)
+    assert loader.state_dict() == state
+    assert [batch.index.flatten().tolist() for batch in iterator] == first[3:]
+    loader.load_state_dict(state)
+    iter(loader)
+    assert batches_of(loader) == first[3:]
+    unused = iter(loader)
+    loader.set_epoch(7)
+    unused.close()
+    assert loader.next_epoch == 7
+
+
 def test_ranks_that_would_disagree_are_warned_of(numbers: Path) -> None:
     with pytest.warns(UserWarning, match="has 7 samples for 8 ranks: ranks from 7 on get one batch less"):
         loader_of(numbers, 12, rank=0, world_size=8)

@@ -150,8 +150,12 @@ class Loader:
         self._closed = False
 
     def __iter__(self) -> EpochIterator:
-        """The next epoch; or, after `load_state_dict`, the rest of the interrupted one."""
+        """The next epoch; or, after `load_state_dict`, the rest of the interrupted one.
+
+        An iterator that goes without having been asked for a batch does not count as an epoch.
+        """
         self._check_open()
+        before = self.next_epoch, self._resume_at, self._epoch, self._consumed, self._latest
         epoch, start = self.next_epoch, self._resume_at
         if start and not self._named and self._cut.steps(self.traversal_order.epoch_length(epoch) - start) == 0:
             epoch, start = epoch + 1, 0
@@ -166,7 +170,11 @@ class Loader:
             if self._latest is token:
                 self._epoch, self._consumed = (epoch + 1, 0) if consumed is None else (epoch, consumed)
 
-        iterator = EpochIterator(lambda wait: self._produce(epoch, start, wait), left, handoff, note)
+        def forget() -> None:  # trainers call iter() only to see whether they can
+            if self._latest is token:
+                self.next_epoch, self._resume_at, self._epoch, self._consumed, self._latest = before
+
+        iterator = EpochIterator(lambda wait: self._produce(epoch, start, wait), left, handoff, note, forget)
         self._iterators.add(iterator)
         return iterator
 
