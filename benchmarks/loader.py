@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -108,19 +107,26 @@ def overhead(name: str, loader: Loader, turns: int) -> None:
     print(f"overhead {name:28} {100 * (ratio - 1):+5.1f} %   (engine alone: {images / best:.0f} images/s)", flush=True)
 
 
-def peak_mib(path: str, dtype: str, batches_ahead: int) -> float:
-    """Of this process, which must be a fresh one."""
+def peak_of_this_process() -> float:
+    """In MiB; unlike `getrusage`, whose figure begins with that of the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def peak_mib(path: str, dtype: str, batches_ahead: int) -> None:
+    """Of this process, which must be a fresh one: before the loader, one batch, at the end."""
     import torch
 
     assert torch.__version__
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_of_this_process()
     loader = large(path, 256, np.dtype(dtype).type, batches_ahead=batches_ahead)
-    for _ in range(2):
-        for _batch in loader:
-            pass  # as users write it: the loop holds a batch until it has the next
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([before, after]))
-    return after
+    size = 0.0
+    for epoch in range(3):
+        for batch in loader:  # as users write it: the loop holds a batch until it has the next
+            size = sum(view.nbytes for view in batch) / 2**20
+            if epoch == 1:
+                time.sleep(0.5)  # a training step: what may be made ahead is made
+    print(json.dumps([before, size, peak_of_this_process()]))
 
 
 def memory(path: str) -> None:
@@ -128,10 +134,10 @@ def memory(path: str) -> None:
         for ahead in (3, 1):
             command = [sys.executable, __file__, "--peak", json.dumps([path, dtype, ahead])]
             result = subprocess.run(command, capture_output=True, text=True, check=True)
-            before, after = json.loads(result.stdout.splitlines()[-1])
+            before, size, after = json.loads(result.stdout.splitlines()[-1])
             print(
-                f"memory   P2 {dtype:8} batches_ahead={ahead}: peak {after:.0f} MiB, of which {before:.0f} MiB before "
-                "the loader",
+                f"memory   P2 {dtype:8} batches_ahead={ahead}: peak {after:.0f} MiB: before the loader {before:.0f}, "
+                f"batches {(after - before) / size:.2f} x {size:.0f}",
                 flush=True,
             )
 
