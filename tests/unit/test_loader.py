@@ -283,7 +283,6 @@ def test_an_exception_of_a_users_module_reaches_the_consumer(beton: Path) -> Non
         ),
         ({"pipelines": {"image": [CenterCrop((8, 8), 1.0), CenterCrop((8, 8), 1.0)]}}, "must come first"),
         ({"distributed": True}, "nothing says which rank this is"),
-        ({"pipelines": {}}, "needs images of one size"),
     ],
 )
 def test_bad_arguments_say_what_is_wrong(beton: Path, options: dict, message: str) -> None:
@@ -296,6 +295,8 @@ def test_wrong_types_say_what_is_wrong(beton: Path) -> None:
         Loader(beton, 4, pipelines={"image": [CenterCrop((8, 8), 1.0), len]})
     with pytest.raises(TypeError, match="order must be"):
         Loader(beton, 4, order="random")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="needs images of one size"):
+        Loader(beton, 4)
     with pytest.raises(FileNotFoundError, match="missing"):
         Loader("missing.beton", 4)
 

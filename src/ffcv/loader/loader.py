@@ -361,6 +361,7 @@ class Loader:
             self.reader, dict(options["pipelines"] or {}), dict(options["custom_field_mapper"] or {}), self.seed
         )
         self.plan = Plan(self.reader, views, options["return_params"], options["return_indices"])
+        self.reader.forget_allocations()  # the plan has taken what it needs
         self.bad_samples = BadSamples(options["on_error"], self.seed, self.selection.size, self.selection.at)
         self._device = gpu_of(views)
         self._slots = SlotPool(max(1, len(views)) * (self.batches_ahead + 2), pin_memory=self._device is not None)
