@@ -4,11 +4,11 @@
     python benchmarks/loader.py overhead --turns 7
     python benchmarks/loader.py memory start
 
-overhead: the time of an epoch through `Loader` over that of the same batches rendered by `Plan.render` alone (the
-engine: drawing parameters, decoding, rendering), for two 224 views of photographs and for one 32x32 crop of CIFAR-like
-raw images.
-Turns alternate; the figure is the median of the ratios. memory: the peak resident set of a process of its own that
-iterates P2 (two 224 views, batch 256, 2 threads, torch imported). start: a file of ten million samples.
+overhead: an epoch through `Loader` over the same batches rendered by `Plan.render` alone (the engine: drawing
+parameters, decoding, rendering), for two 224 views of photographs and for one 32x32 crop of CIFAR-like raw images: in
+time, and in CPU seconds of all threads, which other work on the machine disturbs less. Turns alternate; the figures are
+medians of the ratios. memory: the peak resident set of a process of its own that iterates P2 (two 224 views, batch 256,
+2 threads, torch imported). start: a file of ten million samples.
 """
 
 from __future__ import annotations
@@ -78,33 +78,41 @@ class RandomImages:
         return np.random.default_rng(index).integers(0, 256, (32, 32, 3), np.uint8), index
 
 
-def through_loader(loader: Loader) -> float:
+def clocks() -> np.ndarray:
+    """Time and CPU time of this process, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def through_loader(loader: Loader) -> np.ndarray:
     loader.set_epoch(0)
-    began = time.perf_counter()
+    began = clocks()
     for batch in loader:
         del batch
-    return time.perf_counter() - began
+    return clocks() - began
 
 
-def engine_alone(loader: Loader) -> float:
+def engine_alone(loader: Loader) -> np.ndarray:
     """The same batches, one after the other, in this thread."""
     order = loader.traversal_order.sample_order(0)
     batches = [order[i : i + loader.batch_size] for i in range(0, len(loader) * loader.batch_size, loader.batch_size)]
     renderer, slots = loader._renderer(), loader._slots
-    began = time.perf_counter()
+    began = clocks()
     for number, samples in enumerate(batches):
         batch = loader.plan.render(BatchKey(samples, 0, number), renderer, slots.allocate)
         del batch
-    return time.perf_counter() - began
+    return clocks() - began
 
 
 def overhead(name: str, loader: Loader, turns: int) -> None:
     through_loader(loader), engine_alone(loader)
     pairs = [(through_loader(loader), engine_alone(loader)) for _ in range(turns)]
-    ratio = statistics.median(whole / engine for whole, engine in pairs)
+    elapsed, cpu = 100 * (np.median([whole / engine for whole, engine in pairs], axis=0) - 1)
     images = len(loader) * loader.batch_size
-    best = statistics.median(engine for _, engine in pairs)
-    print(f"overhead {name:28} {100 * (ratio - 1):+5.1f} %   (engine alone: {images / best:.0f} images/s)", flush=True)
+    best = statistics.median(engine[0] for _, engine in pairs)
+    print(
+        f"overhead {name:28} {elapsed:+5.1f} % time, {cpu:+5.1f} % CPU   (engine alone: {images / best:.0f} images/s)",
+        flush=True,
+    )
 
 
 def peak_of_this_process() -> float:

@@ -1,11 +1,14 @@
-"""Runs FFCV's own tests and example scripts against this package: docs/compatibility.md has the results.
+"""Runs the originals' own tests and example scripts against this package: docs/compatibility.md has the results.
 
-    pip install --target /tmp/site assertpy tqdm fastargs psutil opencv-python-headless
+    pip install --target /tmp/site --no-deps assertpy tqdm psutil fastargs terminaltables matplotlib contourpy cycler \\
+        fonttools kiwisolver pyparsing python-dateutil six
     PYTHONPATH=/tmp/site python scripts/original_suite.py FOLDER --cifar10 cifar10-jpeg.zip
 
-FOLDER is an unpacked release of FFCV: a checkout, or the source archive of `ffcv` on PyPI. Its tests run as they are, except
-that CIFAR-10, which they download, comes from the zip (train/CLASS/NNNN.jpg). Its example scripts were written for a
-GPU and for minutes: the words that say so are replaced in memory, see `EXAMPLES`. Everything runs in processes of its own.
+FOLDER is a checkout of FFCV or FFCV-SSL, or an unpacked source archive of `ffcv` from PyPI. What runs are copies in a
+scratch folder, each in a process of its own. CIFAR-10, which the originals download, comes from the zip
+(train/CLASS/NNNN.jpg, test/CLASS/NNNN.jpg). Tests run on the CPU's process groups; example scripts, which were written
+for a GPU, for minutes and for an older torchvision, on the CPU and shorter: `SCRIPTS` and `IN_TESTS` are the words
+replaced for that.
 """
 
 from __future__ import annotations
@@ -25,19 +28,27 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[1]
 TIMEOUT_S = 900
 
+IN_TESTS = {"'nccl'": "'gloo'"}
 ON_CPU = {"ch.device('cuda:0')": "ch.device('cpu')", ".cuda()": ""}
-EXAMPLES: dict[str, dict[str, str]] = {
-    "docs_examples/custom_transform.py": {"range(100)": "range(1)"},
-    "docs_examples/transform_with_inds.py": {"range(20)": "range(2)"},
-    "docs_examples/linear_regression.py": {**ON_CPU, "1000000, 10000": "20000, 50"},
-    "cifar/write_datasets.py": {},
-    "cifar/train_cifar.py": {**ON_CPU, "ch.float16": "ch.float32"},
+SCRIPTS: dict[str, dict[str, str]] = {
+    "tests/test_webdataset.py": {},
+    "examples/docs_examples/custom_transform.py": {"range(100)": "range(1)"},
+    "examples/docs_examples/transform_with_inds.py": {"range(20)": "range(2)"},
+    "examples/docs_examples/linear_regression.py": {**ON_CPU, "1000000, 10000": "20000, 50"},
+    "examples/cifar/write_datasets.py": {},
+    "examples/cifar/train_cifar.py": {**ON_CPU, "ch.float16": "ch.float32"},
+    "test_nn_module.py": {},
+    "examples/test_ffcv_augmentations_seeding.py": {**ON_CPU, "nrows=4": "nrow=4"},
+    "examples/test_ffcv_augmentations_ssl.py": {**ON_CPU, "nrows=4": "nrow=4"},
+    "examples/ffcv_test_cropping_with_labels.py": ON_CPU,
 }
-"""The example scripts, in the order in which they need each other, and what is replaced in each."""
+"""The scripts of FFCV, then those of FFCV-SSL, in the order in which they need each other, and what is replaced."""
 
 FILES = ["--data.train_dataset=/tmp/train.beton", "--data.val_dataset=/tmp/test.beton"]
 TRAINING = ["--training.lr=0.5", "--training.epochs=2", "--training.lr_peak_epoch=1", "--training.batch_size=250"]
-ARGUMENTS = {"cifar/write_datasets.py": FILES, "cifar/train_cifar.py": [*FILES, *TRAINING]}
+ARGUMENTS = {"examples/cifar/write_datasets.py": FILES, "examples/cifar/train_cifar.py": [*FILES, *TRAINING]}
+DATASET = "data.beton"
+"""What FFCV-SSL's scripts are given: CIFAR-10."""
 
 
 class Cifar10:
@@ -87,65 +98,85 @@ def run_tests(path: Path) -> int:
     import pytest
 
     plain = ["-q", "--no-header", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(path.parent)]
-    return int(pytest.main([*plain, "--tb=line", "-rfEs", "-W", "ignore", str(path)]))
+    return int(pytest.main([*plain, "--tb=line", "-rfE", "-W", "ignore", str(path)]))
 
 
-def run_example(folder: Path, name: str, scratch: str) -> int:
-    replaced = {**EXAMPLES[name], "'/tmp": f"'{scratch}"}
-    text = (folder / "examples" / name).read_text()
-    for old, new in replaced.items():
-        text = text.replace(old, new)
-    sys.argv = [name, *(argument.replace("/tmp", scratch) for argument in ARGUMENTS.get(name, []))]
+def run_script(scratch: Path, name: str) -> int:
+    sys.argv = [name, *(argument.replace("/tmp", str(scratch)) for argument in ARGUMENTS.get(name, []))]
+    sys.path.insert(0, str((scratch / name).parent))
     module = ModuleType("__main__")
     sys.modules["__main__"] = module
-    exec(compile(text, name, "exec"), vars(module))
+    exec(compile((scratch / name).read_text(), name, "exec"), vars(module))
     return 0
 
 
-def child(arguments: argparse.Namespace, *what: str) -> tuple[str, bool]:
-    """(last lines of what it printed, whether it succeeded)."""
-    command = [sys.executable, __file__, str(arguments.folder), "--limit", str(arguments.limit), "--child", *what]
+def write_dataset(path: Path, cifar10: str, limit: int) -> None:
+    from ffcv import DatasetWriter
+    from ffcv.fields import IntField, RGBImageField
+
+    fields = {"image": RGBImageField(), "label": IntField()}
+    DatasetWriter(path, fields, num_workers=1).from_indexed_dataset(Cifar10(cifar10, True, limit))
+
+
+def copy(folder: Path, scratch: Path) -> list[tuple[str, str]]:
+    """Puts what is to be run into `scratch`, changed as said above; returns (kind, name) of each."""
+    tests = {f"tests/{path.name}": IN_TESTS for path in sorted(folder.glob("tests/test_*.py"))}
+    scripts = {name: changes for name, changes in SCRIPTS.items() if (folder / name).exists()}
+    for name, changes in {**tests, **scripts}.items():
+        text = (folder / name).read_text()
+        for old, new in {**changes, "'/tmp": f"'{scratch}"}.items():
+            text = text.replace(old, new)
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).write_text(text)
+    return [*(("tests", name) for name in tests), *(("script", name) for name in scripts)]
+
+
+def child(arguments: argparse.Namespace, scratch: Path, kind: str, name: str) -> tuple[list[str], bool]:
+    """(what it printed, whether it succeeded)."""
+    command = [sys.executable, __file__, str(scratch), "--limit", str(arguments.limit), "--child", kind, name]
     if arguments.cifar10:
         command += ["--cifar10", arguments.cifar10]
+    data = str(scratch / DATASET)
+    environment = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "FFCV_DATAT_PATH": data, "BETON_PATH": data}
+    options: dict[str, Any] = {"cwd": scratch, "env": os.environ | environment, "timeout": TIMEOUT_S}
     try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=what[-1], env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
+        result = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     except subprocess.TimeoutExpired:
-        return f"no end within {TIMEOUT_S} s", False
-    output = result.stdout if what[0] == "tests" else result.stdout + result.stderr
-    return output.strip(), result.returncode in (0, 5)
+        return [f"no end within {TIMEOUT_S} s"], False
+    output = result.stdout if kind == "tests" or result.returncode == 0 else result.stdout + result.stderr
+    return output.strip().splitlines() or ["(printed nothing)"], result.returncode in (0, 5)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--cifar10", help="zip of train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg")
+    parser.add_argument("--cifar10", type=os.path.abspath, help="zip of train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg")
     parser.add_argument("--limit", type=int, default=2500, help="images of CIFAR-10 that are used")
     parser.add_argument("--only", default="", help="files whose name contains this")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        kind, name, scratch = arguments.child
+        kind, name = arguments.child
         supply(arguments.cifar10, arguments.limit)
-        if kind == "tests":
-            return run_tests(arguments.folder / "tests" / name)
-        return run_example(arguments.folder, name, scratch)
-    arguments.folder = arguments.folder.resolve()
+        return run_tests(arguments.folder / name) if kind == "tests" else run_script(arguments.folder, name)
     failures = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        tests = [("tests", path.name) for path in sorted((arguments.folder / "tests").glob("test_*.py"))]
-        for kind, name in [*tests, *(("example", name) for name in EXAMPLES)]:
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        if arguments.cifar10:
+            write_dataset(scratch / DATASET, arguments.cifar10, arguments.limit)
+        for kind, name in copy(arguments.folder, scratch):
             if arguments.only not in name:
                 continue
-            output, good = child(arguments, kind, name, scratch)
+            lines, good = child(arguments, scratch, kind, name)
             failures += not good
-            lines = output.splitlines() or ["printed nothing"]
-            print(f"{name:40} {lines[-1]}", flush=True)
+            print(f"{name:45} {'ok' if good else 'FAILED':6} {lines[-1]}", flush=True)
             if not good:
-                shown = [line for line in lines if line.startswith(("FAILED", "ERROR", "/"))] or lines[-5:]
-                print("\n".join(f"    {line}" for line in shown), flush=True)
+                print("\n".join(f"    {line}" for line in _reasons(lines)), flush=True)
     return min(failures, 1)
+
+
+def _reasons(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))] or lines[-8:]
 
 
 if __name__ == "__main__":
