@@ -69,8 +69,8 @@ class FileBytes:
         now = Identity.of(os.fstat(self.file.fileno()))
         if now != self.opened:
             raise FormatError(
-                f"{self.path}: it changed while it was being opened ({self.size} bytes then, {now.size} now); wait until "
-                "it is complete and open it again"
+                f"{self.path}: it changed while it was being opened ({self.size} bytes then, {now.size} now); wait "
+                "until it is complete and open it again"
             )
 
     def _read(self, start: int, out: NDArray[np.uint8]) -> None:

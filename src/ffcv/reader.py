@@ -61,8 +61,8 @@ class Reader:
         num_samples: N.
         field_names: In the file's order.
         fields: The fields by name, in the file's order.
-        metadata: Structured array [N] with one column per field, read-only; in memory up to `TABLE_IN_MEMORY`, else mapped.
-            The columns' second names are the original's: f0, f1, ...
+        metadata: Structured array [N] with one column per field, read-only; in memory up to `TABLE_IN_MEMORY`, else
+            mapped. The columns' second names are the original's: f0, f1, ...
         sections: Our additions, by reserved sample id: (file pointer, size).
         checksums: What samples are verified against; None where there is nothing to verify.
 

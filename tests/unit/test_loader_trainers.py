@@ -1,6 +1,7 @@
-"""Inside Lightning's and Hugging Face's trainers: two epochs, interrupted and resumed, see the batches of an uninterrupted run.
+"""Inside Lightning's and Hugging Face's trainers: two interrupted epochs see the batches of an uninterrupted run.
 
-Each needs its package, see CONTRIBUTING.md. Both import torchvision where it is installed, hence the first import.
+Both import torchvision where it is installed, hence `imported`. Lightning is part of the development environment,
+transformers is too large for it: `pip install transformers accelerate`.
 """
 
 from pathlib import Path
@@ -45,9 +46,10 @@ def test_lightning_resumes_in_the_middle_and_at_the_end_of_an_epoch(numbers: Pat
     lightning = imported("pytorch_lightning")
 
     class Model(lightning.LightningModule):
-        def __init__(self) -> None:
+        def __init__(self, seen_before: Seen) -> None:
             super().__init__()
             self.linear = torch.nn.Linear(1, 1)
+            self.seen_before = seen_before
             self.seen: Seen = []
 
         def training_step(self, batch: Any, number: int) -> torch.Tensor:
@@ -58,11 +60,8 @@ def test_lightning_resumes_in_the_middle_and_at_the_end_of_an_epoch(numbers: Pat
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), 1e-6)
 
-        seen_before: Seen = []
-
     def fit(steps: int, resumed_from: Path | None, before: Seen) -> Seen:
-        model = Model()
-        model.seen_before = before
+        model = Model(before)
         save = lightning.callbacks.ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = lightning.Trainer(accelerator="cpu", max_epochs=2, max_steps=steps, callbacks=[save], **quiet)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ffcv import _core
 from ffcv.loader.cuda import hand_over
 from ffcv.loader.handoff import Handoff
 
@@ -92,3 +94,5 @@ def _stop_all() -> None:
 
 
 atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core.expect_leaks)

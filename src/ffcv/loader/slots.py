@@ -14,8 +14,8 @@ _ALIGNMENT = 64
 
 _LARGE = 4 << 20
 _GRACE_S = 0.01
-"""A `for` loop lets go of a batch just after it has been given the next: before memory for another large block is taken,
-it gets this long to do so. Else the peak would depend on which thread is faster."""
+"""A `for` loop lets go of a batch just after it has been given the next: before memory for another large block is
+taken, it gets this long to do so. Else the peak would depend on which thread is faster."""
 
 
 class _Lease:

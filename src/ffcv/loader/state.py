@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ffcv.loader.options import whole
 from ffcv.random import RNG_VERSION
 
 if TYPE_CHECKING:
@@ -12,8 +14,10 @@ if TYPE_CHECKING:
 STATE_FORMAT = 1
 
 
-def apply_state(loader: Loader, state: dict[str, Any]) -> None:
+def apply_state(loader: Loader, state: Mapping[str, Any]) -> None:
     """See `Loader.load_state_dict`."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"a state of a Loader is a dictionary, got {type(state).__name__}")
     missing = {"format", "seed", "epoch", "samples_consumed", "fingerprint", "rng_version"} - state.keys()
     if missing:
         raise ValueError(f"not a state of a Loader: it has no {', '.join(sorted(missing))}")
@@ -31,12 +35,19 @@ def apply_state(loader: Loader, state: dict[str, Any]) -> None:
             f"file's {loader.reader.fingerprint}; open the file that the run began with"
         )
     _require_same(loader, state)
-    loader.resume(
-        int(state["seed"]), int(state["epoch"]), int(state["samples_consumed"]), dict(state.get("order_state", {}))
+    seed, epoch, consumed = (
+        whole(f"the state's {name}", state[name]) for name in ("seed", "epoch", "samples_consumed")
     )
+    samples = loader.traversal_order.epoch_length(epoch) if epoch >= 0 else 0
+    if not 0 <= consumed <= samples:
+        raise ValueError(
+            f"the state says {consumed} samples of epoch {epoch}, which has {samples}: it is damaged, or of a "
+            "sampler of another length"
+        )
+    loader.resume(seed, epoch, consumed, dict(state.get("order_state", {})))
 
 
-def _require_same(loader: Loader, state: dict[str, Any]) -> None:
+def _require_same(loader: Loader, state: Mapping[str, Any]) -> None:
     order = type(loader.traversal_order).__name__
     if state.get("order", order) != order:
         raise ValueError(

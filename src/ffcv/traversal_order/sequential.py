@@ -26,8 +26,8 @@ class Sequential(TraversalOrder):
 class SequentialContiguous(Sequential):
     """Every rank goes through a part of the file of its own, from its beginning to its end.
 
-    The order depends on the number of ranks and on their batch size. An epoch that goes on with others keeps the parts that
-    it began with: its global batches follow one another as they would have, only the ranks share them differently.
+    The order depends on the number of ranks and on their batch size. An epoch that goes on with others keeps the parts
+    that it began with: its samples follow one another as they would have, only the ranks share them differently.
     """
 
     def __init__(self, loader: Loader) -> None:
