@@ -164,8 +164,8 @@ class Loader:
             epoch, start = epoch + 1, 0
         self._epoch, self._consumed = epoch, start
         self.next_epoch, self._resume_at = epoch + 1, 0
-        samples = self.traversal_order.epoch_length(epoch)
-        left = self._cut.count(samples - start)
+        length = self.traversal_order.epoch_length(epoch)
+        left = self._cut.count(length - start)
         handoff = Handoff(self.batches_ahead, self.ahead_bytes)
 
         self._latest = token = object()  # not the iterator, which must not be part of a cycle: dropping it stops it
@@ -178,7 +178,7 @@ class Loader:
             if self._latest is token:
                 self.next_epoch, self._resume_at, self._epoch, self._consumed, self._latest = before
 
-        iterator = EpochIterator(lambda wait: self._produce(epoch, start, samples, wait), left, handoff, note, forget)
+        iterator = EpochIterator(lambda wait: self._produce(epoch, start, length, wait), left, handoff, note, forget)
         self._iterators.add(iterator)
         return iterator
 
@@ -313,12 +313,12 @@ class Loader:
         self._named = False
 
     def _produce(
-        self, epoch: int, start: int, samples: int, wait_for_room: Callable[[int], None]
+        self, epoch: int, start: int, length: int, wait_for_room: Callable[[int], None]
     ) -> Iterator[tuple[Any, int, Any]]:
         """Makes the batches of an epoch, in a thread of its own: (batch, samples done, event of its copies or None)."""
         order = self.traversal_order.sample_order(epoch)
-        if len(order) != samples:
-            raise ValueError(f"the order of epoch {epoch} has {len(order)} samples, but said that it has {samples}")
+        if len(order) != length:
+            raise ValueError(f"the order of epoch {epoch} has {len(order)} samples, but said that it has {length}")
         consumed: deque[int] = deque()
 
         def indices() -> Iterator[np.ndarray]:
