@@ -32,6 +32,7 @@ from ffcv.format import (
     Section,
     check_field_name,
     metadata_dtype,
+    with_second_names,
 )
 
 _BLOCK = 1 << 16
@@ -313,7 +314,7 @@ class Reader:
                 f"before byte {self.header['alloc_table_ptr']}; {_RESTORE}"
             )
         content = self.bytes if size <= TABLE_IN_MEMORY else self.data
-        return content[self._metadata_start : end].view(_with_second_names(dtype))
+        return content[self._metadata_start : end].view(with_second_names(dtype))
 
     def _metadata_blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """(first sample, rows) of the metadata, in order; at least one."""
@@ -386,18 +387,6 @@ class _OwnSizes:
         except MetadataError as error:
             raise MetadataError(error.row if rows is None else int(rows[error.row]), error.problem) from None
         return self._reader.core_table.sizes(found)
-
-
-def _with_second_names(dtype: np.dtype) -> np.dtype:
-    """The same struct, whose columns are also f0, f1, ..., as in the original; not where a field is named like that."""
-    fields = dtype.fields or {}
-    names = list(fields)
-    seconds = [f"f{i}" for i in range(len(names))]
-    if not set(names).isdisjoint(seconds):
-        return dtype
-    offsets, formats = [fields[name][1] for name in names], [fields[name][0] for name in names]
-    layout = {"names": names, "formats": formats, "offsets": offsets, "titles": seconds, "itemsize": dtype.itemsize}
-    return np.dtype(layout)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def _open(path: str) -> FileBytes:
