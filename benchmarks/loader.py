@@ -4,18 +4,17 @@
     python benchmarks/loader.py overhead --turns 7
     python benchmarks/loader.py memory start
 
-overhead: the time of an epoch through `Loader` over that of the same batches rendered by `Plan.render` alone (the
-engine: drawing parameters, decoding, rendering), for two 224 views of photographs and for one 32x32 crop of CIFAR-like
-raw images.
-Turns alternate; the figure is the median of the ratios. memory: the peak resident set of a process of its own that
-iterates P2 (two 224 views, batch 256, 2 threads, torch imported). start: a file of ten million samples.
+overhead: an epoch through `Loader` over the same batches rendered by `Plan.render` alone (the engine: drawing
+parameters, decoding, rendering), for two 224 views of photographs and for one 32x32 crop of CIFAR-like raw images: in
+time, and in CPU seconds of all threads, which other work on the machine disturbs less. Turns alternate; the figures are
+medians of the ratios. memory: the peak resident set of a process of its own that iterates P2 (two 224 views, batch 256,
+2 threads, torch imported). start: a file of ten million samples.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -79,48 +78,63 @@ class RandomImages:
         return np.random.default_rng(index).integers(0, 256, (32, 32, 3), np.uint8), index
 
 
-def through_loader(loader: Loader) -> float:
+def clocks() -> np.ndarray:
+    """Time and CPU time of this process, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def through_loader(loader: Loader) -> np.ndarray:
     loader.set_epoch(0)
-    began = time.perf_counter()
+    began = clocks()
     for batch in loader:
         del batch
-    return time.perf_counter() - began
+    return clocks() - began
 
 
-def engine_alone(loader: Loader) -> float:
+def engine_alone(loader: Loader) -> np.ndarray:
     """The same batches, one after the other, in this thread."""
     order = loader.traversal_order.sample_order(0)
     batches = [order[i : i + loader.batch_size] for i in range(0, len(loader) * loader.batch_size, loader.batch_size)]
     renderer, slots = loader._renderer(), loader._slots
-    began = time.perf_counter()
+    began = clocks()
     for number, samples in enumerate(batches):
         batch = loader.plan.render(BatchKey(samples, 0, number), renderer, slots.allocate)
         del batch
-    return time.perf_counter() - began
+    return clocks() - began
 
 
 def overhead(name: str, loader: Loader, turns: int) -> None:
     through_loader(loader), engine_alone(loader)
     pairs = [(through_loader(loader), engine_alone(loader)) for _ in range(turns)]
-    ratio = statistics.median(whole / engine for whole, engine in pairs)
+    elapsed, cpu = 100 * (np.median([whole / engine for whole, engine in pairs], axis=0) - 1)
     images = len(loader) * loader.batch_size
-    best = statistics.median(engine for _, engine in pairs)
-    print(f"overhead {name:28} {100 * (ratio - 1):+5.1f} %   (engine alone: {images / best:.0f} images/s)", flush=True)
+    best = statistics.median(engine[0] for _, engine in pairs)
+    print(
+        f"overhead {name:28} {elapsed:+5.1f} % time, {cpu:+5.1f} % CPU   (engine alone: {images / best:.0f} images/s)",
+        flush=True,
+    )
 
 
-def peak_mib(path: str, dtype: str, batches_ahead: int) -> float:
-    """Of this process, which must be a fresh one."""
+def peak_of_this_process() -> float:
+    """In MiB; unlike `getrusage`, whose figure begins with that of the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def peak_mib(path: str, dtype: str, batches_ahead: int) -> None:
+    """Of this process, which must be a fresh one: before the loader, one batch, at the end."""
     import torch
 
     assert torch.__version__
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_of_this_process()
     loader = large(path, 256, np.dtype(dtype).type, batches_ahead=batches_ahead)
-    for _ in range(2):
-        for _batch in loader:
-            pass  # as users write it: the loop holds a batch until it has the next
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([before, after]))
-    return after
+    size = 0.0
+    for epoch in range(3):
+        for batch in loader:  # as users write it: the loop holds a batch until it has the next
+            size = sum(view.nbytes for view in batch) / 2**20
+            if epoch == 1:
+                time.sleep(0.5)  # a training step: what may be made ahead is made
+    print(json.dumps([before, size, peak_of_this_process()]))
 
 
 def memory(path: str) -> None:
@@ -128,10 +142,10 @@ def memory(path: str) -> None:
         for ahead in (3, 1):
             command = [sys.executable, __file__, "--peak", json.dumps([path, dtype, ahead])]
             result = subprocess.run(command, capture_output=True, text=True, check=True)
-            before, after = json.loads(result.stdout.splitlines()[-1])
+            before, size, after = json.loads(result.stdout.splitlines()[-1])
             print(
-                f"memory   P2 {dtype:8} batches_ahead={ahead}: peak {after:.0f} MiB, of which {before:.0f} MiB before "
-                "the loader",
+                f"memory   P2 {dtype:8} batches_ahead={ahead}: peak {after:.0f} MiB: before the loader {before:.0f}, "
+                f"batches {(after - before) / size:.2f} x {size:.0f}",
                 flush=True,
             )
 

@@ -50,6 +50,10 @@ void read_rows(const StorageFile& file, uint64_t table, size_t row_bytes, Indice
 }  // namespace
 
 void bind_loader(nb::module_& m) {
+    m.def(
+        "expect_leaks", [] { nb::set_leak_warnings(false); },
+        "No report of objects that are left at the end of this process: for a forked one, where the threads that hold "
+        "them have stayed behind.");
     nb::exception<ReadError>(m, "ReadError", PyExc_OSError);
     m.def("permute", &permute, "seed"_a, "stream"_a, "epoch"_a, "size"_a, "positions"_a,
           "int64 [B]: where a keyed permutation of 0..size-1 takes `positions` (int64 [B]); O(1) memory.");

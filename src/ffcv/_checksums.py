@@ -61,11 +61,16 @@ class Checksums:
         rows = content[HEADER.itemsize : -4].view("<u4")
         return Checksums(int(header["head"]), int(header["table"]), rows)
 
-    def check_tables(self, head: NDArray[np.uint8], table: NDArray[np.uint8]) -> None:
-        """Raises `ValueError` where the file's tables are not those that were written."""
+    def check_tables(self, head: int, table: NDArray[np.uint8]) -> None:
+        """Raises `ValueError` where the file's tables are not those that were written.
+
+        Args:
+            head: The CRC32C of the header, descriptors and metadata.
+            table: The allocation table.
+        """
         if table.size // 24 != len(self.rows) + 1:
             raise ValueError(f"{table.size // 24} allocations, but checksums for {len(self.rows)} and their own")
-        if _core.crc32c(head) != self.head:
+        if head != self.head:
             raise ValueError("checksum mismatch in the header, the descriptors or the metadata")
         if _core.crc32c(table) != self.table:
             raise ValueError("checksum mismatch in the allocation table")

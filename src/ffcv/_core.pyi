@@ -52,6 +52,11 @@ class AllocationTable:
     def checksums(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], start: int, stop: int) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
         """uint32: the CRC32C of the content of the rows from `start` to `stop`."""
 
+def expect_leaks() -> None:
+    """
+    No report of objects that are left at the end of this process: for a forked one, where the threads that hold them have stayed behind.
+    """
+
 class ReadError(OSError):
     pass
 

@@ -80,6 +80,18 @@ def metadata_dtype(columns: Iterable[tuple[str, np.dtype]]) -> np.dtype:
     return np.dtype(list(columns), align=True)
 
 
+def with_second_names(dtype: np.dtype) -> np.dtype:
+    """The same struct, whose columns are also f0, f1, ..., as in the original; not where a field is named like that."""
+    fields = dtype.fields or {}
+    names = list(fields)
+    seconds = [f"f{i}" for i in range(len(names))]
+    if not set(names).isdisjoint(seconds):
+        return dtype
+    offsets, formats = [fields[name][1] for name in names], [fields[name][0] for name in names]
+    layout = {"names": names, "formats": formats, "offsets": offsets, "titles": seconds, "itemsize": dtype.itemsize}
+    return np.dtype(layout)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
 def align_up(offset: int, alignment: int) -> int:
     """The first multiple of `alignment` at or after `offset`."""
     return -(-offset // alignment) * alignment

@@ -1,11 +1,14 @@
-"""Opens `.beton` files: maps them, and checks at opening everything that is relied on later."""
+"""Opens `.beton` files, and checks at opening everything that is relied on later.
+
+Tables are read, not mapped: see docs/decisions/0006-pread-not-mmap.md.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from ffcv import _core
 from ffcv._checksums import Checksums
+from ffcv._file_bytes import FileBytes
 from ffcv.errors import FormatError, message_of
 from ffcv.fields import FIELD_TYPES
 from ffcv.fields.base import Field, MetadataError, first_index
@@ -28,10 +32,14 @@ from ffcv.format import (
     Section,
     check_field_name,
     metadata_dtype,
+    with_second_names,
 )
 
 _BLOCK = 1 << 16
 """Rows that are checked at a time."""
+
+TABLE_IN_MEMORY = 64 << 20
+"""Metadata tables up to this many bytes are kept in memory, larger ones are mapped."""
 
 _FOREIGN = -2  # `_core.AllocationTable.find`
 
@@ -39,7 +47,7 @@ _RESTORE = "restore it from a copy or write it again with 'ffcv write'"
 
 
 class Reader:
-    """A validated, memory-mapped `.beton` file. Opening reads its tables, never its pages.
+    """A validated `.beton` file. Opening reads its tables, never its pages.
 
     Args:
         path: The file.
@@ -49,15 +57,14 @@ class Reader:
 
     Attributes:
         path: As given, as text.
+        bytes: The open file, read with pread.
         page_size: In bytes.
         num_samples: N.
         field_names: In the file's order.
         fields: The fields by name, in the file's order.
-        metadata: Structured array [N] with one column per field, mapped from the file and read-only.
-        data: uint8: the whole file, mapped and read-only.
-        alloc_table: `format.ALLOCATION` [A], in the file's order, mapped and read-only.
+        metadata: Structured array [N] with one column per field, read-only; in memory up to `TABLE_IN_MEMORY`, else
+            mapped. The columns' second names are the original's: f0, f1, ...
         sections: Our additions, by reserved sample id: (file pointer, size).
-        core_table: `alloc_table` for the core: searched without copies.
         checksums: What samples are verified against; None where there is nothing to verify.
 
     Raises:
@@ -73,17 +80,53 @@ class Reader:
         verify_checksums: bool = True,
     ) -> None:
         self.path = os.fspath(path)
-        self.data = _map(self.path)
+        self.bytes = _open(self.path)
         self.header = self._read_header()
         self.page_size = int(self.header["page_size"])
         self.num_samples = int(self.header["num_samples"])
         self.field_descriptors = self._read_descriptors()
         self.fields = self._read_fields(custom_fields or {})
         self.metadata = self._read_metadata()
-        self.alloc_table = self._read_allocations()
         self.sections = self._read_sections()
         self._check_metadata()
         self.checksums = self._read_checksums() if verify_checksums else None
+        self.bytes.check_unchanged()
+
+    @cached_property
+    def data(self) -> NDArray[np.uint8]:
+        """The whole file, mapped and read-only. Looking at it ends the process with SIGBUS if the file has shrunk."""
+        if self.bytes.size == 0:  # which cannot be mapped
+            return np.empty(0, dtype=np.uint8)
+        self.bytes.check_unchanged()
+        mapping = mmap.mmap(self.bytes.file.fileno(), self.bytes.size, access=mmap.ACCESS_READ)
+        return np.frombuffer(mapping, dtype=np.uint8)
+
+    @cached_property
+    def allocations(self) -> NDArray[Any]:
+        """`format.ALLOCATION` [A], in the file's order, sections included; read-only."""
+        return self.bytes[int(self.header["alloc_table_ptr"]) :].view(ALLOCATION)
+
+    @property
+    def alloc_table(self) -> NDArray[Any]:
+        """`allocations` without the sections, as the original has it."""
+        return self.allocations[self.allocations["sample_id"] < np.uint64(FIRST_SECTION_ID)]
+
+    @cached_property
+    def core_table(self) -> _core.AllocationTable:
+        """`allocations` for the core, every row checked: all that reads bytes relies on this."""
+        end = int(self.header["alloc_table_ptr"])
+        # Not the first whole page: the writer may have begun with smaller ones.
+        first = self._metadata_end
+        table = _core.AllocationTable(self.allocations.view(np.uint8))
+        problem = table.check(first, end, self.page_size, self.num_samples, FIRST_SECTION_ID)
+        if problem is not None:
+            self._fail(f"{problem}: {_RESTORE}")
+        return table
+
+    def forget_allocations(self) -> None:
+        """Lets go of the memory of the allocation table, which is read again when it is asked for."""
+        self.__dict__.pop("allocations", None)
+        self.__dict__.pop("core_table", None)
 
     @property
     def field_names(self) -> list[str]:
@@ -125,13 +168,13 @@ class Reader:
         return self.core_table.sizes(self._rows(pointers, None))
 
     def read(self, pointer: int) -> NDArray[np.uint8]:
-        """The bytes of the allocation that begins at `pointer`: a read-only view of the mapped file.
+        """The bytes of the allocation that begins at `pointer`, read-only.
 
         Raises:
             FormatError: There is none, or its bytes are not those that were written.
         """
         sizes, checksums = self.extents(np.array([pointer], dtype=np.uint64))
-        content = self.data[pointer : pointer + int(sizes[0])]
+        content = self.bytes[pointer : pointer + int(sizes[0])]
         if checksums is not None and _core.crc32c(content) != checksums[0]:
             self._fail(
                 f"checksum mismatch: the {content.size} bytes at byte {pointer} are not those that were written; "
@@ -161,19 +204,21 @@ class Reader:
         return None if content is None else content.tobytes()
 
     def section(self, section_id: int) -> NDArray[np.uint8] | None:
-        """A section's content, mapped and read-only; None where the file has no such section."""
+        """A section's content, read-only; None where the file has no such section."""
         if section_id not in self.sections:
             return None
         pointer, size = self.sections[section_id]
-        return self.data[pointer : pointer + size]
+        return self.bytes[pointer : pointer + size]
 
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the dataset: a hash of all its tables and its size, but not of the pages."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(self.data[: self._metadata_end].data)
-        digest.update(self.data[int(self.header["alloc_table_ptr"]) :].data)
-        digest.update(self.data.size.to_bytes(8, "little"))
+        for start, stop in ((0, self._metadata_end), (int(self.header["alloc_table_ptr"]), self.bytes.size)):
+            for block in self.bytes.blocks(start, stop):
+                digest.update(block.data)
+        digest.update(self.bytes.size.to_bytes(8, "little"))
+        self.bytes.check_unchanged()
         return digest.hexdigest()
 
     @property
@@ -188,15 +233,16 @@ class Reader:
         raise FormatError(f"{self.path}: {problem}")
 
     def _read_header(self) -> np.void:
-        size = self.data.size
+        size = self.bytes.size
         if size < HEADER.itemsize:
             self._fail(
                 f"not a .beton file, or truncated: {size} bytes, but the header alone has {HEADER.itemsize}; {_RESTORE}"
             )
-        header = self.data[: HEADER.itemsize].view(HEADER)[0]
+        first = self.bytes[: HEADER.itemsize]
+        header = first.view(HEADER)[0]
         if header["version"] != VERSION:
             self._fail(
-                f"not a .beton file of version {VERSION}: it begins with {self.data[:4].tobytes()!r}; write "
+                f"not a .beton file of version {VERSION}: it begins with {first[:4].tobytes()!r}; write "
                 "one with 'ffcv write'"
             )
         page_size, num_fields, table = (int(header[name]) for name in ("page_size", "num_fields", "alloc_table_ptr"))
@@ -223,7 +269,7 @@ class Reader:
 
     def _read_descriptors(self) -> NDArray[Any]:
         end = HEADER.itemsize + int(self.header["num_fields"]) * FIELD_DESCRIPTOR.itemsize
-        return self.data[HEADER.itemsize : end].view(FIELD_DESCRIPTOR)
+        return self.bytes[HEADER.itemsize : end].view(FIELD_DESCRIPTOR)
 
     def _read_fields(self, custom_fields: Mapping[str, type[Field]]) -> dict[str, Field]:
         fields: dict[str, Field] = {}
@@ -259,30 +305,33 @@ class Reader:
 
     def _read_metadata(self) -> NDArray[Any]:
         dtype = metadata_dtype((name, field.metadata_type) for name, field in self.fields.items())
-        end = self._metadata_start + self.num_samples * dtype.itemsize
+        size = self.num_samples * dtype.itemsize
+        end = self._metadata_start + size
         if end > int(self.header["alloc_table_ptr"]):
             self._fail(
                 f"truncated or damaged: {self.num_samples} samples of {dtype.itemsize} bytes of metadata do "
                 "not fit "
                 f"before byte {self.header['alloc_table_ptr']}; {_RESTORE}"
             )
-        return self.data[self._metadata_start : end].view(dtype)
+        content = self.bytes if size <= TABLE_IN_MEMORY else self.data
+        return content[self._metadata_start : end].view(with_second_names(dtype))
 
-    def _read_allocations(self) -> NDArray[Any]:
-        """The allocation table, every row checked; `sizes` and all that reads bytes rely on this."""
-        end = int(self.header["alloc_table_ptr"])
-        # Not the first whole page: the writer may have begun with smaller ones.
-        first = self._metadata_end
-        self.core_table = _core.AllocationTable(self.data[end:])
-        problem = self.core_table.check(first, end, self.page_size, self.num_samples, FIRST_SECTION_ID)
-        if problem is not None:
-            self._fail(f"{problem}: {_RESTORE}")
-        return self.data[end:].view(ALLOCATION)
+    def _metadata_blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """(first sample, rows) of the metadata, in order; at least one."""
+        dtype = self.metadata.dtype
+        for start in range(0, max(1, self.num_samples), _BLOCK):
+            stop = min(start + _BLOCK, self.num_samples)
+            if self.metadata.nbytes <= TABLE_IN_MEMORY:
+                yield start, self.metadata[start:stop]
+            else:
+                begin, end = (self._metadata_start + row * dtype.itemsize for row in (start, stop))
+                yield start, self.bytes[begin:end].view(dtype)
 
     def _read_sections(self) -> dict[int, tuple[int, int]]:
         rows: list[np.void] = []
-        for start in range(0, len(self.alloc_table), _BLOCK):
-            block = self.alloc_table[start : start + _BLOCK]
+        assert len(self.core_table) == len(self.allocations)  # they are checked before they are looked at
+        for start in range(0, len(self.allocations), _BLOCK):
+            block = self.allocations[start : start + _BLOCK]
             rows.extend(block[block["sample_id"] >= np.uint64(FIRST_SECTION_ID)])
         sections = {int(row["sample_id"]): (int(row["ptr"]), int(row["size"])) for row in rows}
         if len(sections) != len(rows):
@@ -291,27 +340,29 @@ class Reader:
 
     def _read_checksums(self) -> Checksums | None:
         """The checksums, after those of the tables themselves have been verified."""
-        content = self.section(Section.CHECKSUMS)
-        if content is None:
+        if Section.CHECKSUMS not in self.sections:
             return None
+        pointer, size = self.sections[Section.CHECKSUMS]
         try:
+            content = self.bytes[pointer : pointer + size]
             checksums = Checksums.from_bytes(content)
             if checksums is not None:
-                if self.alloc_table[-1]["sample_id"] != Section.CHECKSUMS:
+                if self.allocations[-1]["sample_id"] != Section.CHECKSUMS:
                     raise ValueError("the section of checksums is not the last allocation")
-                table = self.data[int(self.header["alloc_table_ptr"]) :]
-                checksums.check_tables(self.data[: self._metadata_end], table)
+                head = 0
+                for block in self.bytes.blocks(0, self._metadata_end):
+                    head = _core.crc32c(block, head)
+                checksums.check_tables(head, self.allocations.view(np.uint8))
         except ValueError as error:
             self._fail(f"{message_of(error)}; the file is damaged: {_RESTORE}")
         return checksums
 
     def _check_metadata(self) -> None:
         """Every field's column, in blocks: memory stays bounded, however many samples there are."""
-        for name, field in self.fields.items():
-            column = self.metadata[name]
-            for start in range(0, max(1, self.num_samples), _BLOCK):
+        for start, rows in self._metadata_blocks():
+            for name, field in self.fields.items():
                 try:
-                    field.check_metadata(column[start : start + _BLOCK], _OwnSizes(self, start))
+                    field.check_metadata(rows[name], _OwnSizes(self, start))
                 except MetadataError as error:
                     self._fail(
                         f"field {name!r}: sample {start + error.row}: {error.problem}; the file is damaged: {_RESTORE}"
@@ -338,15 +389,11 @@ class _OwnSizes:
         return self._reader.core_table.sizes(found)
 
 
-def _map(path: str) -> NDArray[np.uint8]:
-    """The file's bytes, mapped and read-only."""
+def _open(path: str) -> FileBytes:
     if not os.path.exists(path):
         raise FileNotFoundError(
             f"{path}: no such file; check the path, or write the file with 'ffcv write FOLDER {path}'"
         )
     if not os.path.isfile(path):
         raise FormatError(f"{path}: not a file; give the path of a .beton file")
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:  # which cannot be mapped
-            return np.empty(0, dtype=np.uint8)
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+    return FileBytes(path)

@@ -59,8 +59,8 @@ def blobs(tmp_path: Path) -> Path:
 def test_every_allocation_has_one(blobs: Path) -> None:
     reader = Reader(blobs)
     assert reader.checksums is not None
-    assert len(reader.alloc_table) == len(reader.checksums.rows) + 1
-    assert reader.alloc_table[-1]["sample_id"] == Section.CHECKSUMS
+    assert len(reader.allocations) == len(reader.checksums.rows) + 1
+    assert reader.allocations[-1]["sample_id"] == Section.CHECKSUMS
     for i in range(20):
         assert reader.checksums.rows[i] == _core.crc32c(as_bytes(bytes([i]) * i))
     pointer = int(reader.metadata["b"]["ptr"][7])
@@ -82,7 +82,7 @@ def test_a_changed_sample_is_found_when_it_is_read(blobs: Path) -> None:
 def test_changed_tables_are_found_at_opening(blobs: Path) -> None:
     reader = Reader(blobs)
     label = reader._metadata_start + reader.metadata.dtype.fields["i"][1]  # type: ignore[index]
-    padding = reader.data.size - len(reader.alloc_table) * ALLOCATION.itemsize - 1
+    padding = reader.data.size - len(reader.allocations) * ALLOCATION.itemsize - 1
     section = reader.sections[Section.CHECKSUMS][0]
     content = blobs.read_bytes()
     for position, message in (

@@ -4,17 +4,19 @@ import gc
 import hashlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import BatchSampler
 
 from datasets import InMemory, photo_samples, write_photos
 from ffcv import DatasetWriter, Loader, OrderOption
 from ffcv.errors import DecodeError
 from ffcv.fields import IntField, RGBImageField
-from ffcv.fields.decoders import IntDecoder
+from ffcv.fields.decoders import BytesDecoder, IntDecoder
 from ffcv.pipeline import PipelineSpec
 from ffcv.transforms import (
     CenterCrop,
@@ -33,6 +35,7 @@ from ffcv.traversal_order import TraversalOrder
 
 COUNT = 23
 MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+CROP = [CenterCrop((8, 8), 1.0)]
 NORMALIZE = NormalizeImage(MEAN, STD, np.float32)
 
 
@@ -269,6 +272,21 @@ def test_an_exception_of_a_users_module_reaches_the_consumer(beton: Path) -> Non
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"fname": "other.beton"}, "two names of one argument"),
+        (
+            {"pipelines": {"image": CROP, "label": [BytesDecoder()]}},
+            "BytesDecoder does not fit field 'label', whose decoder is IntDecoder",
+        ),
+        ({"sampler": BatchSampler(range(8), 4, False)}, "BatchSampler gives batches"),
+        ({"sampler": [1, 2, 3, 4], "order_kwargs": {"x": 1}}, "sampler= decides the order"),
+        (
+            {
+                "return_params": True,
+                "custom_field_mapper": {"params": "image"},
+                "pipelines": {"image": CROP, "params": CROP},
+            },
+            "the view 'params' has the name of what return_params",
+        ),
         ({"pipelines": {"imagee": []}}, "no field 'imagee', did you mean 'image'"),
         ({"custom_field_mapper": {"b": "nothing"}}, "no field 'nothing'"),
         ({"indices": [0, COUNT]}, r"indices must be within 0\.\.22, got 0\.\.23"),
@@ -283,7 +301,6 @@ def test_an_exception_of_a_users_module_reaches_the_consumer(beton: Path) -> Non
         ),
         ({"pipelines": {"image": [CenterCrop((8, 8), 1.0), CenterCrop((8, 8), 1.0)]}}, "must come first"),
         ({"distributed": True}, "nothing says which rank this is"),
-        ({"pipelines": {}}, "needs images of one size"),
     ],
 )
 def test_bad_arguments_say_what_is_wrong(beton: Path, options: dict, message: str) -> None:
@@ -291,11 +308,76 @@ def test_bad_arguments_say_what_is_wrong(beton: Path, options: dict, message: st
         Loader(beton, **{"batch_size": 4, **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 4.0}, "batch_size must be a whole number, got 4.0"),
+        ({"num_workers": "2"}, "num_workers must be a whole number"),
+        ({"batches_ahead": None}, "batches_ahead must be a whole number"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"custom_field_mapper": {"b": 3}}, "'b' must be the name of a field, got 3"),
+        ({"pipelines": [CROP]}, "pipelines must be a dictionary by name, got list"),
+        ({"sampler": iter([1, 2, 3, 4])}, "indices anew every epoch"),
+        ({"sampler": 5}, "indices anew every epoch"),
+    ],
+)
+def test_arguments_of_wrong_types_say_what_is_wrong(beton: Path, options: dict, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Loader(beton, **{"batch_size": 4, "pipelines": {"image": CROP}, **options})
+
+
+def test_bad_calls_say_what_is_wrong(beton: Path) -> None:
+    loader = Loader(beton, 4, pipelines={"image": CROP}, seed=1)
+    state = loader.state_dict()
+    calls: list[tuple[type[Exception], str, Callable[[], object]]] = [
+        (TypeError, "the index of one sample must be a whole number", lambda: loader[1.5]),  # type: ignore[index]
+        (TypeError, "epoch must be a whole number", lambda: loader.set_epoch(0.5)),  # type: ignore[arg-type]
+        (ValueError, "epoch must be at least 0", lambda: loader.set_epoch(-1)),
+        (ValueError, "epoch must be at most 4294967295", lambda: loader.set_epoch(1 << 32)),
+        (TypeError, "a state of a Loader is a dictionary", lambda: loader.load_state_dict(None)),  # type: ignore[arg-type]
+        (
+            ValueError,
+            "24 samples of epoch 0, which has 23",
+            lambda: loader.load_state_dict(state | {"samples_consumed": 24}),
+        ),
+        (ValueError, "-1 samples of epoch 0", lambda: loader.load_state_dict(state | {"samples_consumed": -1})),
+        (
+            ValueError,
+            r"no field 'lable', did you mean 'label'\? \(it has 'image', 'label'\)",
+            lambda: loader.filter("lable", bool),
+        ),
+    ]
+    for error, message, call in calls:
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_orders_that_are_none_say_so(beton: Path) -> None:
+    class Fractions(TraversalOrder):
+        def sample_order(self, epoch: int) -> np.ndarray:
+            return np.arange(8) + 0.5
+
+    with pytest.raises(TypeError, match="the order must give dataset indices, whole numbers, but gave float64"):
+        list(Loader(beton, 4, pipelines={"image": CROP}, order=Fractions))
+
+    class Short:
+        def __len__(self) -> int:
+            return 12
+
+        def __iter__(self) -> Iterator[int]:
+            yield from range(8)
+
+    with pytest.raises(ValueError, match="epoch 0 has 8 samples, but said that it has 12"):
+        list(Loader(beton, 4, pipelines={"image": CROP}, sampler=Short()))
+
+
 def test_wrong_types_say_what_is_wrong(beton: Path) -> None:
     with pytest.raises(TypeError, match="no operation of ffcv"):
         Loader(beton, 4, pipelines={"image": [CenterCrop((8, 8), 1.0), len]})
     with pytest.raises(TypeError, match="order must be"):
         Loader(beton, 4, order="random")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="needs images of one size"):
+        Loader(beton, 4)
     with pytest.raises(FileNotFoundError, match="missing"):
         Loader("missing.beton", 4)
 

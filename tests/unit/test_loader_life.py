@@ -2,10 +2,12 @@
 
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -248,6 +250,138 @@ def test_a_loader_works_in_a_forked_process(beton: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "7 5\n"), result.stderr
 
 
+def test_a_forked_process_ends_in_silence(beton: Path) -> None:
+    """The loader's thread has stayed in the parent, and what it held is never let go in the child."""
+    result = run(f"""
+        import os, sys
+        from ffcv import Loader
+        from ffcv.transforms import CenterCrop
+        iterator = iter(Loader({str(beton)!r}, 4, pipelines={{"image": [CenterCrop((16, 16), 1.0)]}}))
+        next(iterator)
+        child = os.fork()
+        if child == 0:
+            del iterator
+            sys.exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(list(iterator)))
+    """)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "7 5\n", "")
+
+
+def test_nested_loops_and_closing_in_a_loop(beton: Path) -> None:
+    loader = loader_of(beton, batch_size=6)
+    assert [len(list(loader)) for _ in loader] == [4] * 4
+    assert loader.next_epoch == 5
+    for number, _ in enumerate(loader):
+        assert number == 0
+        loader.close()
+
+
+def test_closing_from_another_thread_ends_a_wait(beton: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Stuck(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            entered.set()
+            leave.wait(60)
+            return x
+
+    loader = loader_of(beton, Stuck())
+
+    def close() -> None:
+        entered.wait(60)
+        threading.Timer(0.05, leave.set).start()  # `close` waits for what is being made
+        loader.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    assert list(loader) == []
+    closer.join()
+
+
+def test_several_threads_share_an_iterator(beton: Path) -> None:
+    iterator = iter(loader_of(beton, batch_size=1, drop_last=False))
+    found: list[int] = []
+    workers = [threading.Thread(target=lambda: found.extend(int(batch.label) for batch in iterator)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(found) == list(range(COUNT))
+
+
+def test_modules_may_use_loaders(beton: Path) -> None:
+    """The one that they are in, too: one sample of it, or all."""
+    box: list[Loader] = []
+
+    class UsesItself(torch.nn.Module):
+        depth = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.depth == 0 and len(x) == 4:
+                self.depth = 1
+                assert len(box[0][0].image) == 3
+                assert len(list(box[0])) == COUNT // 4
+                self.depth = 0
+            return x
+
+    box.append(loader_of(beton, UsesItself()))
+    assert len(list(box[0])) == COUNT // 4
+
+
+@pytest.mark.parametrize("error", [StopIteration, GeneratorExit, SystemExit, KeyboardInterrupt, MemoryError])
+def test_every_kind_of_exception_reaches_the_loop(beton: Path, error: type[BaseException]) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise error("mine")
+
+    expected = RuntimeError if error is StopIteration else error  # Python's rule for generators
+    with pytest.raises(expected) as caught:
+        list(loader_of(beton, Broken()))
+    assert "mine" in str(caught.value) or isinstance(caught.value.__cause__, StopIteration)
+
+
+def test_what_cannot_begin_reaches_the_loop_too() -> None:
+    handoff = Handoff(1, 1)
+
+    def broken() -> Any:
+        raise OSError("at once")
+
+    handoff.produce(broken)
+    with pytest.raises(OSError, match="at once"):
+        handoff.get()
+    with pytest.raises(StopIteration):
+        handoff.get()
+
+
+def test_a_pickled_loader_goes_on_where_it_is_opened(beton: Path) -> None:
+    loader = loader_of(beton, order=OrderOption.RANDOM, seed=None)
+    list(loader)
+    other = pickle.loads(pickle.dumps(loader))
+    for one, two in zip(loader, other, strict=True):
+        assert torch.equal(one.image, two.image)
+    loader.load_state_dict(loader.state_dict() | {"epoch": 3, "samples_consumed": 8})
+    assert len(list(pickle.loads(pickle.dumps(loader)))) == COUNT // 4 - 2
+
+
+class Images(torch.utils.data.Dataset):
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.loader[index].image
+
+
+def test_a_loader_serves_a_torch_data_loader_of_spawned_processes(beton: Path) -> None:
+    loader = loader_of(beton, seed=5)
+    loader[0]  # used before
+    plain = torch.utils.data.DataLoader(Images(loader), 12, num_workers=1, multiprocessing_context="spawn")
+    whole = torch.cat(list(plain))
+    assert torch.equal(whole, torch.stack([loader[i].image for i in range(COUNT)]))
+
+
 def test_ctrl_c_ends_a_wait(beton: Path) -> None:
     code = f"""
         import signal, threading, torch
@@ -314,8 +448,8 @@ def test_what_trainers_look_for(tmp_path: Path) -> None:
     state = torch.load(_saved(loader.state_dict(), tmp_path / "state.pt"), weights_only=True)
     other = Loader(tmp_path / "numbers.beton", 4, pipelines=NUMBERS_ONLY, order=OrderOption.RANDOM, seed=2)
     other.load_state_dict(state)
-    assert list(other) == []  # the epoch had been handed out whole
-    assert other.next_epoch == 2
+    assert len(list(other)) == len(other)  # the epoch had been handed out whole: this is the next one
+    assert other.next_epoch == 3
 
 
 def _saved(state: dict, path: Path) -> Path:

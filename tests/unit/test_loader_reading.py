@@ -12,6 +12,7 @@ import torch
 
 from datasets import write_photos
 from ffcv import Loader, OrderOption, _core
+from ffcv._file_bytes import FileBytes
 from ffcv.errors import DecodeError, FormatError
 from ffcv.loader.read_ahead import WindowSource, _requests, read_ahead
 from ffcv.pipeline.source import FileSource
@@ -123,6 +124,57 @@ except ValueError as error:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "caught FormatError\n"), result.stderr
+
+
+def test_a_file_that_shrinks_while_it_is_opened_is_no_signal(copy: Path) -> None:
+    """Truncated before each read of opening, of the first batches and of the first checkpoint, one after the other."""
+    code = f"""
+import os
+from ffcv import Loader
+from ffcv._file_bytes import FileBytes
+from ffcv.errors import FormatError
+from ffcv.transforms import CenterCrop
+path = {str(copy)!r}
+content = open(path, "rb").read()
+read = FileBytes._read
+left = size = 0
+def shrinking(self, start, out):
+    global left
+    if left == 0:
+        os.truncate(path, size)
+    left -= 1
+    read(self, start, out)
+FileBytes._read = shrinking
+for size in (0, 100, 5000, len(content) - 1):
+    for step in range(100):
+        with open(path, "wb") as file:
+            file.write(content)
+        left = step
+        try:
+            loader = Loader(path, 2, pipelines={{"image": [CenterCrop((16, 16), 1.0)]}}, num_workers=1)
+            loader.state_dict()
+            list(loader)
+        except FormatError:
+            assert left < 0, "it failed although nothing had happened"
+            continue
+        assert left >= 0, f"truncated at read {{step}} to {{size}} bytes, and nobody noticed"
+        break
+    print(step > 3, step < 99)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "True True\n" * 4), result.stderr
+
+
+def test_a_file_that_changes_while_it_is_opened_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = FileBytes._read
+
+    def touching(self: FileBytes, start: int, out: np.ndarray) -> None:
+        read(self, start, out)
+        os.utime(copy, ns=(1, 1))
+
+    monkeypatch.setattr(FileBytes, "_read", touching)
+    with pytest.raises(FormatError, match=r"changed while it was being opened \(\d+ bytes then, \d+ now\)"):
+        loader_of(copy)
 
 
 def test_a_file_that_is_written_to_or_replaced_is_an_exception(copy: Path, beton: Path, os_cache: bool) -> None:

@@ -18,6 +18,8 @@ from small_files import NUMBERS_ONLY, write_numbers
 
 COUNT = 103
 
+pytestmark = pytest.mark.filterwarnings("ignore:the last global batch has")  # of fewer samples than ranks: its own test
+
 
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -123,6 +125,7 @@ def test_resuming_at_every_step_onto_any_ranks(numbers: Path, order: OrderOption
             for rank in range(world_size):
                 resumed = loader_of(numbers, batch_size, order=order, rank=rank, world_size=world_size)
                 resumed.load_state_dict(state)
+                resumed.set_epoch(0)
                 parts.append(batches_of(resumed))
                 assert resumed.next_epoch == 1
             left = flat(
@@ -145,8 +148,91 @@ def test_resuming_in_a_contiguous_order_and_with_set_epoch(numbers: Path) -> Non
     resumed.load_state_dict(loader.state_dict())
     resumed.set_epoch(5)
     assert len(batches_of(resumed)) == len(resumed)
-    with pytest.raises(ValueError, match="depends on the number of ranks"):
-        loader_of(numbers, order=OrderOption.SEQUENTIAL_CONTIGUOUS).load_state_dict(loader.state_dict())
+
+
+def global_batches(loaders: list[Loader]) -> list[list[int]]:
+    parts = [batches_of(loader) for loader in loaders]
+    return [flat([part[i] for part in parts if i < len(part)]) for i in range(len(parts[0]))]
+
+
+def test_a_contiguous_order_goes_on_with_other_ranks_and_batch_sizes(numbers: Path) -> None:
+    def ranks(world_size: int, batch_size: int) -> list[Loader]:
+        order = OrderOption.SEQUENTIAL_CONTIGUOUS
+        return [loader_of(numbers, batch_size, order=order, rank=r, world_size=world_size) for r in range(world_size)]
+
+    whole = flat(global_batches(ranks(2, 4)))
+    running = ranks(2, 4)[0]
+    iterator = iter(running)
+    for step in range(1, len(running)):
+        next(iterator)
+        state = running.state_dict()
+        for world_size, batch_size in ((1, 4), (2, 5), (3, 2), (8, 1)):
+            resumed = ranks(world_size, batch_size)
+            for loader in resumed:
+                loader.load_state_dict(state)
+            assert flat(global_batches(resumed)) == whole[8 * step :]
+            if step == 5:  # interrupted once more; then the next epoch is cut as these ranks do it
+                again = ranks(world_size, batch_size)
+                for loader in again:
+                    loader.load_state_dict(state)
+                    next(iter(loader))
+                third = ranks(2, 4)
+                for loader in third:
+                    loader.load_state_dict(again[0].state_dict())
+                assert flat(global_batches(third)) == whole[8 * step + world_size * batch_size :]
+                assert global_batches(resumed) == global_batches(ranks(world_size, batch_size))
+
+
+def test_a_finished_epoch_goes_on_with_the_next(numbers: Path) -> None:
+    for drop_last in (True, False):
+        loader = loader_of(numbers, 20, drop_last=drop_last)
+        iterator = iter(loader)
+        for _ in range(len(loader)):  # as trainers do, which never ask for more than len() batches
+            next(iterator)
+        state = loader.state_dict()
+        following = batches_of(loader)
+        resumed = loader_of(numbers, 20, drop_last=drop_last)
+        resumed.load_state_dict(state)
+        assert batches_of(resumed) == following
+        assert resumed.next_epoch == 2
+        resumed.load_state_dict(state)
+        resumed.set_epoch(0)  # a loop that counts epochs itself: nothing is left of this one
+        assert batches_of(resumed) == []
+        assert batches_of(resumed) == following
+    ranks = [loader_of(numbers, 32, rank=rank, world_size=4) for rank in range(4)]
+    small = [loader_of(numbers, 1, rank=rank, world_size=8) for rank in range(8)]
+    for loader in small:  # 7 samples are left: rank 7 has none of them, but is in the same epoch
+        loader.load_state_dict(ranks[0].state_dict() | {"epoch": 3, "samples_consumed": 96})
+        assert len(batches_of(loader)) == (loader.rank < 7)
+        assert loader.next_epoch == 4
+
+
+def test_an_iterator_that_nobody_asks_is_no_epoch(numbers: Path) -> None:
+    loader = loader_of(numbers)
+    first = batches_of(loader_of(numbers))
+    iter(loader)  # what Lightning does to see whether it can
+    iter(loader).close()
+    iterator = iter(loader)
+    assert [next(iterator).index.flatten().tolist() for _ in range(3)] == first[:3]
+    state = loader.state_dict()
+    iter(loader)
+    assert loader.state_dict() == state
+    assert [batch.index.flatten().tolist() for batch in iterator] == first[3:]
+    loader.load_state_dict(state)
+    iter(loader)
+    assert batches_of(loader) == first[3:]
+    unused = iter(loader)
+    loader.set_epoch(7)
+    unused.close()
+    assert loader.next_epoch == 7
+
+
+def test_ranks_that_would_disagree_are_warned_of(numbers: Path) -> None:
+    with pytest.warns(UserWarning, match="has 7 samples for 8 ranks: ranks from 7 on get one batch less"):
+        loader_of(numbers, 12, rank=0, world_size=8)
+    loader_of(numbers, 12, rank=0, world_size=8, pad=True)
+    with pytest.raises(ValueError, match="on_error='skip' makes batches smaller on the rank"):
+        loader_of(numbers, 12, rank=0, world_size=8, on_error="skip")
 
 
 def test_a_state_of_something_else_is_refused(numbers: Path, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, workers: int, back
     assert (tmp_path / "one.beton").read_bytes() == (tmp_path / "many.beton").read_bytes()
     reader = Reader(tmp_path / "many.beton")
     assert read_blobs(reader, "blob") == [samples[i][0] for i in range(250)]
-    table = reader.alloc_table[:250]  # without the sections
+    table = reader.allocations[:250]  # without the sections
     pages = table["ptr"] // MIN_PAGE_SIZE
     assert len(np.unique(pages)) > 3
     assert (pages == (table["ptr"] + np.maximum(table["size"], 1) - 1) // MIN_PAGE_SIZE).all()
@@ -126,7 +126,7 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, workers: int, back
 def test_all_allocations_of_a_sample_share_a_page(tmp_path: Path) -> None:
     samples = [(bytes(MIN_PAGE_SIZE // 2), bytes(MIN_PAGE_SIZE // 2 - i % 2)) for i in range(3)]
     reader = write(tmp_path / "x.beton", {"a": BytesField(), "b": BytesField()}, samples, checksums=False)
-    pages = reader.alloc_table["ptr"].reshape(3, 2) // MIN_PAGE_SIZE
+    pages = reader.allocations["ptr"].reshape(3, 2) // MIN_PAGE_SIZE
     np.testing.assert_array_equal(pages, [[1, 1], [2, 2], [3, 3]])
     assert read_blobs(reader, "a") + read_blobs(reader, "b") == [sample[0] for sample in samples] + [
         sample[1] for sample in samples
@@ -136,7 +136,7 @@ def test_all_allocations_of_a_sample_share_a_page(tmp_path: Path) -> None:
 def test_empty_values_have_pointers_of_their_own(tmp_path: Path) -> None:
     samples = [(b"", b""), (b"ab", b""), (b"", b"c")]
     reader = write(tmp_path / "x.beton", {"a": BytesField(), "b": BytesField()}, samples, checksums=False)
-    assert len(np.unique(reader.alloc_table["ptr"])) == 6
+    assert len(np.unique(reader.allocations["ptr"])) == 6
     assert read_blobs(reader, "a") == [b"", b"ab", b""]
     assert read_blobs(reader, "b") == [b"", b"", b"c"]
 
@@ -335,7 +335,7 @@ def test_skipping_failing_samples(tmp_path: Path, workers: int, backend: Any) ->
     kept = [i for i in range(30) if i not in (7, 11)]
     assert reader.metadata["label"].tolist() == kept
     assert read_blobs(reader, "blob") == [Numbers(30)[i][0] for i in kept]
-    assert len(reader.alloc_table) == 28 + 2
+    assert len(reader.allocations) == 28 + 2
     assert json.loads(reader.read_section(Section.MANIFEST) or b"")["skipped"]["count"] == 2
 
 

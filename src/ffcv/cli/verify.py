@@ -37,7 +37,7 @@ def verify(file: Path, decode: bool, as_json: bool) -> bool:
     """
     reader = Reader(file)
     problems: list[Problem] = list(_check_sections(reader))
-    problems += _in_blocks(_check_contents, reader, len(reader.alloc_table), "Comparing checksums", "allocations")
+    problems += _in_blocks(_check_contents, reader, len(reader.allocations), "Comparing checksums", "allocations")
     if decode:
         damaged = {sample for sample, _ in problems}
         found = _in_blocks(_decode, reader, reader.num_samples, "Decoding", "samples")
@@ -80,7 +80,7 @@ def _check_contents(reader: Reader, rows: range) -> list[Problem]:
     computed = reader.core_table.checksums(reader.data, rows.start, end)
     wrong = np.flatnonzero(computed != reader.checksums.rows[rows.start : end])
     problems: list[Problem] = []
-    for row in reader.alloc_table[rows.start : end][wrong]:
+    for row in reader.allocations[rows.start : end][wrong]:
         owner, where = int(row["sample_id"]), f"{row['size']} bytes at byte {row['ptr']}"
         known: int | str = owner if owner < FIRST_SECTION_ID else _section_name(owner)
         problems.append((known, f"checksum mismatch: the {where} are not those that were written"))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ffcv.fields.decoder import Decoder
+from ffcv.fields.decoders import BytesDecoder, FloatDecoder, IntDecoder, NDArrayDecoder
 from ffcv.pipeline.custom import CustomDecoder
 from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.spec import PipelineSpec
@@ -45,12 +46,18 @@ def unknown(name: str, known: Sequence[str]) -> str:
     """Says that there is no `name`, and what it may have been meant to be."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ""
-    return f"the file has no field {name!r}{hint} (it has {', '.join(map(repr, known))})"
+    return f"the file has no field {name!r}{hint} (it has {', '.join(map(repr, dict.fromkeys(known)))})"
 
 
 def _sources(reader: Reader, pipelines: Pipelines, mapper: Mapping[str, str]) -> dict[str, str]:
     """The views' names, in the batch's order, with the field of each."""
     fields = reader.field_names
+    for what, given in (("pipelines", pipelines), ("custom_field_mapper", mapper)):
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{what} must be a dictionary by name, got {type(given).__name__}")
+    for view, source in mapper.items():
+        if not isinstance(source, str):
+            raise TypeError(f"custom_field_mapper: {view!r} must be the name of a field, got {source!r}")
     sources = {name: name for name in fields}
     for name, pipeline in pipelines.items():
         if isinstance(pipeline, PipelineSpec):
@@ -87,11 +94,23 @@ def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | Pipe
     if isinstance(decoder, ImageDecoder | ArrayDecoder) != is_image:
         kind = "an image" if is_image else "no image"
         raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
+    _check_column_decoder(name, source, decoder, default)
     if isinstance(decoder, ImageDecoder | ArrayDecoder):
         decoder.bind(reader.metadata[source]["height"], reader.metadata[source]["width"])
     else:
         decoder.bind(reader, source)
     return compile_view(name, source, decoder, _accepted(operations[1:], field), seed)
+
+
+def _check_column_decoder(name: str, source: str, decoder: Any, default: type) -> None:
+    """A decoder of ours must be that of the field's type; users' own may decode what they like."""
+    shipped = (BytesDecoder, FloatDecoder, IntDecoder, NDArrayDecoder)
+    exact = isinstance(decoder, FloatDecoder) and default is IntDecoder  # whole numbers as floats lose nothing
+    if isinstance(decoder, shipped) and default in shipped and not isinstance(decoder, default) and not exact:
+        raise ValueError(
+            f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, whose decoder is "
+            f"{default.__name__}"
+        )
 
 
 def _accepted(operations: list[Any], field: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,12 +37,44 @@ class Cut:
         """Samples in a global batch."""
         return self.batch_size * self.world_size
 
+    def check(self, samples: int, on_error: str) -> None:
+        """Says what would surprise: nothing left, or ranks that wait for each other for ever.
+
+        Raises:
+            ValueError: `samples` do not fill a batch that must be full, or 'skip' would make ranks' batches unequal.
+        """
+        if self.drop_last and samples < self.step:
+            ranks = f" on each of {self.world_size} ranks" if self.world_size > 1 else ""
+            raise ValueError(
+                f"batch_size {self.batch_size}{ranks} is more than the {samples} samples, and drop_last=True leaves "
+                f"short batches out, so that nothing remains: choose at most {samples // self.world_size}, or "
+                "drop_last=False"
+            )
+        if self.world_size > 1 and on_error == "skip":
+            raise ValueError(
+                "on_error='skip' makes batches smaller on the rank that meets a bad sample, and "
+                f"{self.world_size} ranks that exchange anything need batches of the same size: use "
+                "on_error='replace', or leave the samples out with indices="
+            )
+        rest = samples % self.step
+        if not self.drop_last and not self.pad and 0 < rest < self.world_size:
+            warnings.warn(
+                f"the last global batch has {rest} samples for {self.world_size} ranks: ranks from {rest} on get one "
+                "batch less, and ranks that wait for each other at every batch will hang; pass pad=True, or "
+                "drop_last=True",
+                stacklevel=4,
+            )
+
+    def steps(self, samples: int) -> int:
+        """Global batches in `samples` samples."""
+        whole, rest = divmod(samples, self.step)
+        return whole + (rest > 0 and not self.drop_last)
+
     def count(self, samples: int) -> int:
         """Batches that this rank gets from `samples` samples."""
-        whole, rest = divmod(samples, self.step)
-        if rest == 0 or self.drop_last:
-            return whole
-        return whole + (self.pad or rest // self.world_size + (self.rank < rest % self.world_size) > 0)
+        rest = samples % self.step
+        left_out = 0 < rest <= self.rank and not self.drop_last and not self.pad
+        return self.steps(samples) - left_out
 
     def batches(self, samples: int, start: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """This rank's batches from position `start` on: (positions int64 [B], global samples done after it)."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ffcv import _core
 from ffcv.loader.cuda import hand_over
 from ffcv.loader.handoff import Handoff
 
@@ -26,6 +28,7 @@ class EpochIterator:
         count: How many batches there will be.
         handoff: Between the thread and this iterator.
         on_batch: Called with the samples done when a batch is handed out, and with None at the end of the epoch.
+        on_unused: Called when the iterator goes without having been asked for a batch.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class EpochIterator:
         count: int,
         handoff: Handoff,
         on_batch: Callable[[int | None], None],
+        on_unused: Callable[[], None],
     ) -> None:
         self._handoff = handoff
         self._left = count
@@ -42,13 +46,15 @@ class EpochIterator:
             target=handoff.produce, args=(lambda: make(handoff.wait_for_room),), name="ffcv-loader", daemon=True
         )
         _running[self._thread] = handoff
-        self._stop = weakref.finalize(self, handoff.close)
+        self._used = threading.Event()
+        self._stop = weakref.finalize(self, _end, handoff, self._used, on_unused)
         self._thread.start()
 
     def __iter__(self) -> EpochIterator:
         return self
 
     def __next__(self) -> Any:
+        self._used.set()
         try:
             batch, done, copied = self._handoff.get()
         except StopIteration:
@@ -72,6 +78,12 @@ class EpochIterator:
             self._thread.join(_JOIN_TIMEOUT_S)
 
 
+def _end(handoff: Handoff, used: threading.Event, on_unused: Callable[[], None]) -> None:
+    handoff.close()
+    if not used.is_set():
+        on_unused()
+
+
 def _stop_all() -> None:
     """At exit: a thread that came back from the core into an interpreter that has gone would end the process badly."""
     threads = list(_running.items())
@@ -82,3 +94,5 @@ def _stop_all() -> None:
 
 
 atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core.expect_leaks)

@@ -79,8 +79,9 @@ class Handoff:
     def produce(self, make: Callable[[], Iterator[Any]]) -> None:
         """Puts every item of `make()`, then its end or its exception; the body of the producer's thread."""
         error: BaseException | None = None
-        items = make()
+        items: Any = None
         try:
+            items = make()
             for item in items:
                 self.put(item)
                 del item  # so that a batch lives only as long as its user holds it
@@ -88,10 +89,12 @@ class Handoff:
             pass
         except BaseException as caught:  # whatever it is, it belongs to the consumer
             error = caught
-        finally:
+        try:
             close = getattr(items, "close", None)
             if close is not None:
                 close()
+        except BaseException as caught:
+            error = error or caught
         with self._changed:
             self._error, self._finished = error, True
             self._changed.notify_all()

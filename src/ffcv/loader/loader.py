@@ -19,7 +19,7 @@ from ffcv.loader.cuda import SideStream
 from ffcv.loader.cut import Cut
 from ffcv.loader.epoch import EpochIterator
 from ffcv.loader.handoff import Handoff
-from ffcv.loader.options import ORDER_TYPE, OrderOption, check_indices, choose_order, default_os_cache
+from ffcv.loader.options import ORDER_TYPE, OrderOption, check_indices, choose_order, default_os_cache, whole
 from ffcv.loader.ranks import agree_on_seed, find_ranks
 from ffcv.loader.read_ahead import read_ahead
 from ffcv.loader.selection import Selection, take
@@ -36,6 +36,7 @@ from ffcv.reader import Reader
 __all__ = ["ORDER_TYPE", "Loader", "OrderOption"]
 
 AHEAD_BYTES = 192 << 20
+MAX_EPOCH = (1 << 32) - 1  # random numbers are made from 32 bits of it
 
 
 class Loader:
@@ -117,17 +118,21 @@ class Loader:
         options["path"] = path if path is not None else fname
         if options["path"] is None:
             raise ValueError("Loader needs the path of a .beton file as its first argument")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+        if path is not None and fname is not None:
+            raise ValueError(
+                f"path and fname are two names of one argument, got {path!r} and {fname!r}: pass one of them"
+            )
+        self.batch_size = whole("batch_size", batch_size, least=1)
+        num_workers = whole("num_workers", num_workers)
+        self.batches_ahead = max(1, whole("batches_ahead", batches_ahead))
+        self.ahead_bytes = whole("ahead_bytes", ahead_bytes)
+        seed = None if seed is None else whole("seed", seed)
         self._options = options
         self.reader = Reader(options["path"], custom_fields=dict(custom_fields or {}))
         self.path = self.fname = self.reader.path
-        self.batch_size = int(batch_size)
         self.num_workers = available_cores() if num_workers < 1 else num_workers
         self.os_cache = default_os_cache() if os_cache is None else bool(os_cache)
         self.drop_last = drop_last
-        self.batches_ahead = max(1, batches_ahead)
-        self.ahead_bytes = ahead_bytes
         self.next_epoch = 0
         self.selection = Selection(check_indices(indices, self.reader.num_samples), self.reader.num_samples)
         self.rank, self.world_size = ranks = find_ranks(distributed, rank, world_size)
@@ -138,21 +143,29 @@ class Loader:
             raise ValueError("sampler= already chooses the samples: pass either it or indices=")
         Compiler.num_threads = self.num_workers
         self._build()
-        self._check_size()
+        self._cut.check(self.traversal_order.epoch_length(0), on_error)
 
         self._epoch = self._consumed = self._resume_at = 0
+        self._named = False  # whether `set_epoch` has named the next epoch
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
         self._latest: object | None = None
         self._renderers: dict[int, _core.Renderer] = {}
         self._closed = False
 
     def __iter__(self) -> EpochIterator:
-        """The next epoch; or, after `load_state_dict`, the rest of the interrupted one."""
+        """The next epoch; or, after `load_state_dict`, the rest of the interrupted one.
+
+        An iterator that goes without having been asked for a batch does not count as an epoch.
+        """
         self._check_open()
+        before = self.next_epoch, self._resume_at, self._epoch, self._consumed, self._latest
         epoch, start = self.next_epoch, self._resume_at
+        if start and not self._named and self._cut.steps(self.traversal_order.epoch_length(epoch) - start) == 0:
+            epoch, start = epoch + 1, 0
         self._epoch, self._consumed = epoch, start
         self.next_epoch, self._resume_at = epoch + 1, 0
-        left = self._cut.count(self.traversal_order.epoch_length(epoch) - start)
+        length = self.traversal_order.epoch_length(epoch)
+        left = self._cut.count(length - start)
         handoff = Handoff(self.batches_ahead, self.ahead_bytes)
 
         self._latest = token = object()  # not the iterator, which must not be part of a cycle: dropping it stops it
@@ -161,7 +174,11 @@ class Loader:
             if self._latest is token:
                 self._epoch, self._consumed = (epoch + 1, 0) if consumed is None else (epoch, consumed)
 
-        iterator = EpochIterator(lambda wait: self._produce(epoch, start, wait), left, handoff, note)
+        def forget() -> None:  # trainers call iter() only to see whether they can
+            if self._latest is token:
+                self.next_epoch, self._resume_at, self._epoch, self._consumed, self._latest = before
+
+        iterator = EpochIterator(lambda wait: self._produce(epoch, start, length, wait), left, handoff, note, forget)
         self._iterators.add(iterator)
         return iterator
 
@@ -175,11 +192,17 @@ class Loader:
         It is augmented as in the epoch that comes next.
         """
         self._check_open()
+        index = whole("the index of one sample", index)
         if not -self.reader.num_samples <= index < self.reader.num_samples:
             raise IndexError(f"sample {index} of a file of {self.reader.num_samples}")
         samples = np.array([index % self.reader.num_samples], np.int64)
         batch = self.plan.render(BatchKey(samples, self.next_epoch), self._renderer(), self._slots.allocate)
         return batch._make(element if isinstance(element, dict) else element[0] for element in batch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is opened again where it is unpickled, and goes on there as it would here."""
+        same = {"seed": self.seed, "rank": self.rank, "world_size": self.world_size}
+        return _reopened, (type(self), self._options | same, self.next_epoch, self._resume_at)
 
     def __enter__(self) -> Loader:
         return self
@@ -197,11 +220,11 @@ class Loader:
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration will be this epoch, from 0; from where it was interrupted, if it is the resumed one."""
-        if epoch < 0:
-            raise ValueError(f"epoch must be at least 0, got {epoch}")
+        epoch = whole("epoch", epoch, least=0, most=MAX_EPOCH)
         if epoch != self.next_epoch:
             self._consumed = self._resume_at = 0
         self.next_epoch = epoch
+        self._named = True
         self._latest = None
 
     @property
@@ -248,47 +271,54 @@ class Loader:
             FormatError: The file is not any more what was opened.
         """
         self.plan.source.check_open()
+        epoch = self.next_epoch if self._latest is None else self._epoch
         return {
             "format": STATE_FORMAT,
             "rng_version": RNG_VERSION,
             "seed": self.seed,
-            "epoch": self.next_epoch if self._latest is None else self._epoch,
+            "epoch": epoch,
             "samples_consumed": self._consumed,
             "fingerprint": self.reader.fingerprint,
             "selection": self.selection.digest(),
             "order": type(self.traversal_order).__name__,
-            "batch_size": self.batch_size,
-            "world_size": self.world_size,
+            "order_state": self.traversal_order.state_dict(epoch),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Makes the next iteration go on where `state` was taken, with the very next sample.
 
-        Batch size, threads and number of ranks may differ (but not for `SEQUENTIAL_CONTIGUOUS`, whose order depends on
-        them).
+        Batch size, threads and number of ranks may differ. Where no batch of the interrupted epoch is left, the next
+        iteration is the next epoch; `set_epoch` with the interrupted one makes it an empty iteration instead.
 
         Raises:
             ValueError: The state is of another dataset, order or version, or of another seed than was asked for.
         """
-        apply_state(self, dict(state))
+        apply_state(self, state)
 
     @property
     def given_seed(self) -> int | None:
         """The seed that was asked for; None where one was drawn."""
         return self._options["seed"]
 
-    def resume(self, seed: int, epoch: int, samples_consumed: int) -> None:
+    def resume(self, seed: int, epoch: int, samples_consumed: int, order_state: dict[str, Any]) -> None:
         """Goes on in the middle of an epoch; `load_state_dict` checks and then calls this."""
         if seed != self.seed:
             self.seed = seed
             self._build()
+        if order_state:
+            self.traversal_order.load_state_dict(epoch, order_state)
         self._latest = None
         self._epoch = self.next_epoch = epoch
         self._consumed = self._resume_at = samples_consumed
+        self._named = False
 
-    def _produce(self, epoch: int, start: int, wait_for_room: Callable[[int], None]) -> Iterator[tuple[Any, int, Any]]:
+    def _produce(
+        self, epoch: int, start: int, length: int, wait_for_room: Callable[[int], None]
+    ) -> Iterator[tuple[Any, int, Any]]:
         """Makes the batches of an epoch, in a thread of its own: (batch, samples done, event of its copies or None)."""
         order = self.traversal_order.sample_order(epoch)
+        if len(order) != length:
+            raise ValueError(f"the order of epoch {epoch} has {len(order)} samples, but said that it has {length}")
         consumed: deque[int] = deque()
 
         def indices() -> Iterator[np.ndarray]:
@@ -340,10 +370,12 @@ class Loader:
         order, kwargs = choose_order(
             options["order"], options["shuffle"], options["sampler"], dict(options["order_kwargs"] or {})
         )
-        views = build_views(
-            self.reader, dict(options["pipelines"] or {}), dict(options["custom_field_mapper"] or {}), self.seed
-        )
+        views = build_views(self.reader, options["pipelines"] or {}, options["custom_field_mapper"] or {}, self.seed)
+        added = {"params": options["return_params"], "sample_index": options["return_indices"]}
+        for name in (view.name for view in views if added.get(view.name)):
+            raise ValueError(f"the view {name!r} has the name of what return_params or return_indices adds: rename it")
         self.plan = Plan(self.reader, views, options["return_params"], options["return_indices"])
+        self.reader.forget_allocations()  # the plan has taken what it needs
         self.bad_samples = BadSamples(options["on_error"], self.seed, self.selection.size, self.selection.at)
         self._device = gpu_of(views)
         self._slots = SlotPool(max(1, len(views)) * (self.batches_ahead + 2), pin_memory=self._device is not None)
@@ -360,12 +392,8 @@ class Loader:
         if self._closed:
             raise RuntimeError(f"the loader of {self.path} is closed; make a new one")
 
-    def _check_size(self) -> None:
-        samples = self.traversal_order.epoch_length(0)
-        if self.drop_last and samples < self._cut.step:
-            ranks = f" on each of {self.world_size} ranks" if self.world_size > 1 else ""
-            raise ValueError(
-                f"batch_size {self.batch_size}{ranks} is more than the {samples} samples, and drop_last=True leaves "
-                f"short batches out, so that nothing remains: choose at most {samples // self.world_size}, or "
-                "drop_last=False"
-            )
+
+def _reopened(cls: type[Loader], options: dict[str, Any], epoch: int, samples_consumed: int) -> Loader:
+    loader = cls(**options)
+    loader.resume(loader.seed, epoch, samples_consumed, {})
+    return loader

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -32,6 +33,23 @@ _ORDERS: dict[OrderOption, type[TraversalOrder]] = {
 }
 
 
+def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """`value` as an int.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is less than `least` or more than `most`.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    number = operator.index(value)
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}")
+    return number
+
+
 def choose_order(
     order: Any, shuffle: bool | None, sampler: Any, order_kwargs: dict[str, Any]
 ) -> tuple[type[TraversalOrder], dict[str, Any]]:
@@ -50,6 +68,14 @@ def choose_order(
         raise ValueError(
             "a DistributedSampler splits the epoch a second time: pass distributed=True and shuffle= instead"
         )
+    if isinstance(sampler, torch.utils.data.BatchSampler):
+        raise ValueError("a BatchSampler gives batches: pass batch_size= and the sampler inside it")
+    if sampler is not None and (not isinstance(sampler, Iterable) or isinstance(sampler, Iterator)):
+        raise TypeError(
+            f"sampler must give its indices anew every epoch: a list, a torch sampler, ...; got {sampler!r}"
+        )
+    if sampler is not None and order_kwargs:
+        raise ValueError(f"order_kwargs are for a TraversalOrder, but sampler= decides the order; got {order_kwargs}")
     if sampler is not None:
         return Sampled, {"sampler": sampler}
     if shuffle is not None:

@@ -53,7 +53,13 @@ def take(order: Any, positions: np.ndarray) -> np.ndarray:
     """int64 [B]: what any kind of order has at `positions` (int64 [B], mostly one behind the other)."""
     first, last = int(positions[0]), int(positions[-1])
     if last - first + 1 == len(positions):
-        return np.ascontiguousarray(order[first : last + 1], np.int64)
-    if isinstance(order, list | tuple):
-        return np.array([order[position] for position in positions.tolist()], np.int64)
-    return np.ascontiguousarray(order[positions], np.int64)
+        found = np.asarray(order[first : last + 1])
+    elif isinstance(order, list | tuple):
+        found = np.asarray([order[position] for position in positions.tolist()])
+    else:
+        found = np.asarray(order[positions])
+    if found.dtype.kind not in "iu":
+        raise TypeError(
+            f"the order must give dataset indices, whole numbers, but gave {found.dtype} {found[:3].tolist()}"
+        )
+    return np.ascontiguousarray(found, np.int64)

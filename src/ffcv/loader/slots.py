@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -10,6 +11,11 @@ import numpy as np
 import torch
 
 _ALIGNMENT = 64
+
+_LARGE = 4 << 20
+_GRACE_S = 0.01
+"""A `for` loop lets go of a batch just after it has been given the next: before memory for another large block is
+taken, it gets this long to do so. Else the peak would depend on which thread is faster."""
 
 
 class _Lease:
@@ -46,6 +52,7 @@ class SlotPool:
         self._back: deque[torch.Tensor] = deque(maxlen=keep)
         self._free: list[torch.Tensor] = []
         self._lock = threading.Lock()
+        self._made: set[int] = set()
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An uninitialised array; its memory returns to the pool when its last reference goes."""
@@ -61,6 +68,16 @@ class SlotPool:
             self._free.clear()
 
     def _block(self, size: int) -> torch.Tensor:
+        block = self._unused(size)
+        if block is None and size >= _LARGE and size in self._made:
+            deadline = time.monotonic() + _GRACE_S
+            while block is None and time.monotonic() < deadline:
+                time.sleep(_GRACE_S / 20)
+                block = self._unused(size)
+        self._made.add(size)
+        return torch.empty(size, dtype=torch.uint8, pin_memory=self._pin_memory) if block is None else block
+
+    def _unused(self, size: int) -> torch.Tensor | None:
         with self._lock:
             while self._back:
                 self._free.append(self._back.popleft())
@@ -68,4 +85,4 @@ class SlotPool:
             for i in range(len(self._free) - 1, -1, -1):
                 if self._free[i].numel() == size:
                     return self._free.pop(i)
-        return torch.empty(size, dtype=torch.uint8, pin_memory=self._pin_memory)
+        return None

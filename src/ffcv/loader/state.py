@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ffcv.loader.options import whole
 from ffcv.random import RNG_VERSION
-from ffcv.traversal_order import SequentialContiguous
 
 if TYPE_CHECKING:
     from ffcv.loader.loader import Loader
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
 STATE_FORMAT = 1
 
 
-def apply_state(loader: Loader, state: dict[str, Any]) -> None:
+def apply_state(loader: Loader, state: Mapping[str, Any]) -> None:
     """See `Loader.load_state_dict`."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"a state of a Loader is a dictionary, got {type(state).__name__}")
     missing = {"format", "seed", "epoch", "samples_consumed", "fingerprint", "rng_version"} - state.keys()
     if missing:
         raise ValueError(f"not a state of a Loader: it has no {', '.join(sorted(missing))}")
@@ -32,10 +35,19 @@ def apply_state(loader: Loader, state: dict[str, Any]) -> None:
             f"file's {loader.reader.fingerprint}; open the file that the run began with"
         )
     _require_same(loader, state)
-    loader.resume(int(state["seed"]), int(state["epoch"]), int(state["samples_consumed"]))
+    seed, epoch, consumed = (
+        whole(f"the state's {name}", state[name]) for name in ("seed", "epoch", "samples_consumed")
+    )
+    samples = loader.traversal_order.epoch_length(epoch) if epoch >= 0 else 0
+    if not 0 <= consumed <= samples:
+        raise ValueError(
+            f"the state says {consumed} samples of epoch {epoch}, which has {samples}: it is damaged, or of a "
+            "sampler of another length"
+        )
+    loader.resume(seed, epoch, consumed, dict(state.get("order_state", {})))
 
 
-def _require_same(loader: Loader, state: dict[str, Any]) -> None:
+def _require_same(loader: Loader, state: Mapping[str, Any]) -> None:
     order = type(loader.traversal_order).__name__
     if state.get("order", order) != order:
         raise ValueError(
@@ -43,9 +55,6 @@ def _require_same(loader: Loader, state: dict[str, Any]) -> None:
         )
     if state.get("selection", loader.selection.digest()) != loader.selection.digest():
         raise ValueError("the state is of other samples: pass the same indices= as the run that wrote it")
-    shape = {"batch_size": loader.batch_size, "world_size": loader.world_size}
-    if isinstance(loader.traversal_order, SequentialContiguous) and loader.world_size != state.get("world_size"):
-        raise ValueError(f"SEQUENTIAL_CONTIGUOUS depends on the number of ranks: the state has {state}, we {shape}")
     given = loader.given_seed
     if given is not None and given != state["seed"]:
         raise ValueError(f"the state is of seed {state['seed']}, but seed={given} was given; pass that seed, or none")

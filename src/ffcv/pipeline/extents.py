@@ -18,7 +18,7 @@ class Extents:
 
     def __init__(self, reader: Reader) -> None:
         self._path = reader.path
-        table = reader.alloc_table
+        table = reader.allocations
         rows = np.flatnonzero(table["sample_id"] < np.uint64(FIRST_SECTION_ID))
         pointers, sizes = table["ptr"][rows], table["size"][rows]
         if np.any(pointers[1:] <= pointers[:-1]):

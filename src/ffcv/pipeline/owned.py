@@ -18,7 +18,7 @@ class OwnedAllocations:
     """
 
     def __init__(self, reader: Reader) -> None:
-        table = reader.alloc_table
+        table = reader.allocations
         table = table[table["sample_id"] < np.uint64(FIRST_SECTION_ID)]
         order = np.argsort(table["sample_id"], kind="stable")
         self._owners = table["sample_id"][order]

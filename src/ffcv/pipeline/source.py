@@ -13,13 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ffcv import _core
+from ffcv._file_bytes import Identity
 from ffcv.errors import FormatError
 from ffcv.format import HEADER
 from ffcv.pipeline.extents import Extents
-from ffcv.reader import Reader
-
-_TABLE_IN_MEMORY = 64 << 20
-"""Metadata tables up to this many bytes are kept in memory; larger ones are read a batch at a time."""
+from ffcv.reader import TABLE_IN_MEMORY, Reader
 
 _NOTHING = np.empty(0, np.uint8)
 
@@ -48,21 +46,15 @@ class FileSource:
 
     Args:
         reader: The open file.
-
-    Raises:
-        FormatError: The file is not the one that `reader` opened.
     """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        self.file = _core.StorageFile(reader.path)
-        self._opened = _identity(os.fstat(self.file.fileno()))
-        if self._opened[2] != reader.data.size:
-            raise FormatError(f"{reader.path}: it changed while it was being opened; open it again")
+        self.file = reader.bytes.file
+        self._opened = reader.bytes.opened
         self._table_start = HEADER.itemsize + reader.field_descriptors.nbytes
-        metadata = reader.metadata
         self.extents = Extents(reader)
-        self._table = np.array(metadata) if metadata.nbytes <= _TABLE_IN_MEMORY else None
+        self._table = reader.metadata if reader.metadata.nbytes <= TABLE_IN_MEMORY else None
 
     def rows(self, samples: np.ndarray) -> np.ndarray:
         """The metadata of `samples` (int64 [B]): a structured array [B]."""
@@ -98,7 +90,7 @@ class FileSource:
         )
 
     def check_open(self) -> None:
-        """As `check`, for no sample in particular: before a mapped table is looked at."""
+        """As `check`, for no sample in particular."""
         problem, _ = self._change()
         if problem is not None:
             raise FormatError(f"{self.reader.path}: {problem} while it was open; restore it, or make a new Loader")
@@ -106,15 +98,15 @@ class FileSource:
     def _change(self) -> tuple[str | None, int]:
         """What happened to the file (None: nothing), and its size now."""
         now = os.fstat(self.file.fileno())
-        if now.st_size != self._opened[2]:
-            return f"its size changed from {self._opened[2]} to {now.st_size} bytes", now.st_size
-        if _identity(now) != self._opened:
+        if now.st_size != self._opened.size:
+            return f"its size changed from {self._opened.size} to {now.st_size} bytes", now.st_size
+        if Identity.of(now) != self._opened:
             return "it was written to", now.st_size
         try:
             there = os.stat(self.reader.path)
         except FileNotFoundError:
             return None, now.st_size  # deleted, but complete as long as it is open
-        replaced = (there.st_dev, there.st_ino) != self._opened[:2]
+        replaced = (there.st_dev, there.st_ino) != (self._opened.device, self._opened.inode)
         return "it was replaced by another file" if replaced else None, now.st_size
 
     def read(self, pointer: int) -> np.ndarray:
@@ -172,7 +164,3 @@ def pointers_in(rows: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:
     if name == "ptr":
         values = values[rows[field]["size"] > 0]
     return values.astype(np.uint64)
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -200,7 +200,7 @@ class SimpleRGBImageDecoder(ImageDecoder):
     def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
         low, high = (int(heights.min()), int(widths.min())), (int(heights.max()), int(widths.max()))
         if low != high:
-            raise ValueError(
+            raise TypeError(  # as in the original, whose users catch it
                 f"SimpleRGBImageDecoder needs images of one size, but heights are {low[0]} to {high[0]} and widths "
                 f"{low[1]} to {high[1]} pixels; use RandomResizedCrop or CenterCrop"
             )

@@ -43,6 +43,15 @@ class TraversalOrder(ABC):
         """How many samples `sample_order(epoch)` has; override it where counting them is cheaper than ordering."""
         return len(self.sample_order(epoch))
 
+    def state_dict(self, epoch: int) -> dict[str, Any]:
+        """What else than (seed, epoch) the order of `epoch` depends on: plain numbers and text, for checkpoints."""
+        del epoch
+        return {}
+
+    def load_state_dict(self, epoch: int, state: dict[str, Any]) -> None:
+        """Makes `sample_order(epoch)` what it was where `state` was taken; other epochs stay as they are."""
+        del epoch, state
+
 
 class LazyOrder:
     """An order that is computed where it is looked at.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,20 +24,48 @@ class Sequential(TraversalOrder):
 
 
 class SequentialContiguous(Sequential):
-    """Every rank goes through a part of the file of its own, from its beginning to its end."""
+    """Every rank goes through a part of the file of its own, from its beginning to its end.
 
-    def sample_order(self, epoch: int) -> LazyOrder:
-        size, select = self.loader.selection.size, self.loader.selection.at
-        return LazyOrder(size, lambda positions: select(self._spread(positions, size)))
+    The order depends on the number of ranks and on their batch size. An epoch that goes on with others keeps the parts
+    that it began with: its samples follow one another as they would have, only the ranks share them differently.
+    """
 
     def __init__(self, loader: Loader) -> None:
         super().__init__(loader)
-        self._ranks = loader.world_size
-        self._batch = loader.batch_size
+        self._own = _Parts(loader.world_size, loader.batch_size)
+        self._begun: dict[int, _Parts] = {}  # by epoch, those that began elsewhere
 
-    def _spread(self, positions: np.ndarray, size: int) -> np.ndarray:
-        """Where in the file each position of the global order lies: global batches take a piece of every part."""
-        ranks, batch = self._ranks, self._batch
+    def sample_order(self, epoch: int) -> LazyOrder:
+        size, select = self.loader.selection.size, self.loader.selection.at
+        parts = self._parts(epoch)
+        return LazyOrder(size, lambda positions: select(parts.spread(positions, size)))
+
+    def state_dict(self, epoch: int) -> dict[str, Any]:
+        parts = self._parts(epoch)
+        return {"parts": parts.count, "samples_a_piece": parts.piece}
+
+    def load_state_dict(self, epoch: int, state: dict[str, Any]) -> None:
+        self._begun[epoch] = _Parts(int(state["parts"]), int(state["samples_a_piece"]))
+
+    def _parts(self, epoch: int) -> _Parts:
+        return self._begun.get(epoch, self._own)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A file cut into equal parts, and how global batches take from them.
+
+    Attributes:
+        count: Number of parts; they differ by one sample at most.
+        piece: Samples that a whole global batch takes of each.
+    """
+
+    count: int
+    piece: int
+
+    def spread(self, positions: np.ndarray, size: int) -> np.ndarray:
+        """Where in the file each position of the global order lies, int64 [B] both."""
+        ranks, batch = self.count, self.piece
         quotient, longer = divmod(size, ranks)  # the first `longer` parts have one sample more
         whole = quotient // batch * batch * ranks  # samples in global batches to which each rank gives `batch`
         tail, short = positions - whole, quotient % batch

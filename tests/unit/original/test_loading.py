@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import write_photos
+from datasets import InMemory, write_photos
+from ffcv import DatasetWriter
+from ffcv.fields import IntField
 from ffcv.fields.decoders import FloatDecoder, IntDecoder, RandomResizedCropRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.pipeline import PipelineSpec
+from ffcv.reader import Reader
 from ffcv.transforms import RandomHorizontalFlip, Squeeze, ToTensor, ToTorchImage
 from ffcv.traversal_order import Sequential, TraversalOrder
 from small_files import content, write_numbers
@@ -64,6 +67,20 @@ def test_filter_gives_dataset_indices(numbers: Path) -> None:
     assert set(again.indices) <= set(even.indices)
     with pytest.raises(ValueError, match="did you mean 'index'"):
         even.filter("indx", lambda value: True)
+
+
+def test_the_readers_tables_have_the_originals_names(numbers: Path, tmp_path: Path) -> None:
+    reader = Reader(numbers)
+    assert reader.metadata["f0"].tolist() == reader.metadata["index"].tolist() == list(range(COUNT))
+    np.testing.assert_array_equal(reader.metadata["f1"], np.sin(np.arange(COUNT)))
+    assert reader.metadata.dtype.names == ("index", "value", "array", "bytes")
+    assert len(reader.alloc_table) == 2 * COUNT  # an array and bytes, empty ones too, of each sample
+    assert len(reader.allocations) > 2 * COUNT  # with our sections
+    assert reader.alloc_table["sample_id"].max() == COUNT - 1
+
+    fields = {"f1": IntField(), "f0": IntField()}  # names of the file's own come first
+    DatasetWriter(tmp_path / "f.beton", fields, num_workers=1).from_indexed_dataset(InMemory([(1, 2), (3, 4)]))
+    assert Reader(tmp_path / "f.beton").metadata["f1"].tolist() == [1, 3]
 
 
 def test_an_iterator_may_be_made_twice(numbers: Path) -> None:
