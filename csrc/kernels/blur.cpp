@@ -10,8 +10,7 @@ namespace {
 constexpr int parts = 4;
 constexpr size_t block = parts * lanes;  // pixels that are summed at a time, in registers
 constexpr int fraction_bits = 6;         // two such numbers still add up within 16 bits
-using Sums = Vector<int32_t, lanes>;
-using Bytes = Vector<uint8_t, lanes>;
+using Sums = Ints;
 using Words = Vector<int16_t, lanes>;
 
 // Mirrors an index into 0..size-1 without repeating the border (numpy's and torch's 'reflect'), however far out.
@@ -57,7 +56,7 @@ void blur_columns(const int16_t* rows, size_t row_pixels, const int32_t* weights
         Sums sums[parts];
         convolve(rows + x, row_pixels, weights, kernel_size, 1 << (shift - 1), sums);
         uint8_t blurred[block];
-        for (int part = 0; part < parts; ++part) store(blurred + part * lanes, narrow<lanes>(sums[part] >> shift));
+        for (int part = 0; part < parts; ++part) store(blurred + part * lanes, narrow(sums[part] >> shift));
         if (width - x >= block)
             __builtin_memcpy(out + x, blurred, block);
         else

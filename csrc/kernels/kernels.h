@@ -7,12 +7,14 @@
 
 namespace ffcv {
 
+// A view [3, height, width], or a part of it whose planes lie as far apart as the whole view's.
 struct Planar {
-    uint8_t* data;  // [3, height, width]
+    uint8_t* data;
     int height, width;
+    size_t plane_stride = static_cast<size_t>(height) * static_cast<size_t>(width);
 
     size_t plane_size() const { return static_cast<size_t>(height) * static_cast<size_t>(width); }
-    uint8_t* plane(int channel) const { return data + static_cast<size_t>(channel) * plane_size(); }
+    uint8_t* plane(int channel) const { return data + static_cast<size_t>(channel) * plane_stride; }
 };
 
 // Fixed-point weights of a separable resampling along one axis: output i is the sum over k of
@@ -24,6 +26,8 @@ struct Taps {
 };
 inline constexpr int weight_bits = 22;       // Pillow's: the same sums, so the same pixels
 inline constexpr int blur_weight_bits = 14;  // leaves room for fractional bits between the passes
+
+inline constexpr size_t tile_pixels = 512;   // that colour operations work on together, in the first-level cache
 
 inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -42,6 +46,20 @@ inline size_t blur_scratch(int height, int width, int kernel_size) {
                               round_up(static_cast<size_t>(width), 64) * static_cast<size_t>(height + kernel_size));
 }
 
+// One step of a chain of operations on each pixel by itself.
+enum class PointCode {
+    blend,       // from the grey `base` (amount 0) to the pixel (amount 1) and beyond: brightness, contrast
+    saturation,  // likewise from the pixel's own grey
+    hue,         // turned by `amount` 256ths, a whole number within 0..255
+    grayscale,
+    solarize,   // values from `amount` on are inverted
+    posterize,  // rounded down to multiples of `amount`, a power of two
+};
+struct PointStep {
+    PointCode code;
+    float amount = 0.0f, base = 0.0f;
+};
+
 struct KernelTable {
     const char* isa;
     // Interleaved RGB rows [height, width] -> planar view; `scratch` holds resample_scratch() bytes.
@@ -49,17 +67,12 @@ struct KernelTable {
                      const Taps& vertical, bool flip, uint8_t* scratch, const Planar& out);
     void (*deinterleave)(const uint8_t* source, size_t stride, bool flip, const Planar& out);
     void (*flip_horizontal)(const Planar& view);
-    void (*brightness)(const Planar& view, float factor);
-    void (*contrast)(const Planar& view, float factor);
-    void (*saturation)(const Planar& view, float factor);
-    void (*hue)(const Planar& view, float turns);
-    void (*grayscale)(const Planar& view);
-    void (*solarize)(const Planar& view, int threshold);
+    void (*points)(const Planar& view, const PointStep* steps, int count);
+    uint64_t (*luma_sum)(const Planar& view);  // of ITU-R 601's luma in eight bits
     void (*flip_vertical)(const Planar& view);
     // `matrix`: six numbers that take the target's x, y to the source's; `scratch` holds 3 * plane_size() bytes.
     void (*affine)(const Planar& view, const double* matrix, bool bilinear, const uint8_t* fill, uint8_t* scratch);
     void (*fill_box)(const Planar& view, int top, int left, int height, int width, const uint8_t* colour);
-    void (*posterize)(const Planar& view, int bits);
     void (*equalize)(const Planar& view);
     void (*autocontrast)(const Planar& view);
     void (*sharpness)(const Planar& view, float factor, uint8_t* scratch);  // 3 * plane_size() bytes

@@ -7,8 +7,7 @@ namespace FFCV_ISA {
 namespace {
 
 constexpr int32_t half = 1 << (weight_bits - 1);
-using Sums = Vector<int32_t, lanes>;
-using Bytes = Vector<uint8_t, lanes>;
+using Sums = Ints;
 
 // Rows go through the horizontal pass together, as many as fill a register with pixels of four 32-bit numbers: a pixel
 // of the group is [rows_together][4].
@@ -20,9 +19,8 @@ void widen_row(const uint8_t* row, int width, int32_t* out) {
         const Vector<uint8_t, 16> rgb = load<Vector<uint8_t, 16>>(row);
         const Vector<uint8_t, 16> rgbx =
             __builtin_shufflevector(rgb, rgb, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11);
-        int32_t wide[16];
-        store(wide, widen<16>(rgbx));
-        for (int pixel = 0; pixel < 4; ++pixel) __builtin_memcpy(out + pixel * lanes, wide + 4 * pixel, 16);
+        uint8_t b16[16]; store(b16, rgbx);
+        for (int pixel = 0; pixel < 4; ++pixel) { int32_t w; __builtin_memcpy(&w, b16+4*pixel,4); store(out + pixel * lanes, (Vector<int32_t,4>)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(w)));}
     }
 }
 
@@ -37,7 +35,7 @@ void horizontal_pass(const int32_t* group, const Taps& taps, int out_width, bool
         const int32_t* const pixel = group + static_cast<size_t>(taps.first[x]) * lanes;
         Sums sum = Sums{} + half;
         for (int k = 0; k < number; ++k) sum += load<Sums>(pixel + k * lanes) * weights[k];
-        const Bytes bytes = narrow_clamped<lanes>(sum >> weight_bits);
+        const Bytes bytes = narrow_clamped(sum >> weight_bits);
         uint8_t pixels[lanes];
         store(pixels, bytes);
         for (int row = 0; row < rows_together; ++row)
@@ -52,17 +50,17 @@ void vertical_pass(const uint8_t* rows, size_t row_bytes, const int32_t* weights
         const uint8_t* in = rows + x;
         for (int k = 0; k < taps; ++k, in += row_bytes) {
             const int32_t weight = weights[k];
-            for (int part = 0; part < 4; ++part) sums[part] += widen<lanes>(load<Bytes>(in + part * lanes)) * weight;
+            for (int part = 0; part < 4; ++part) sums[part] += widen(load<Bytes>(in + part * lanes)) * weight;
         }
         for (int part = 0; part < 4; ++part)
-            store(out + x + part * lanes, narrow_clamped<lanes>(sums[part] >> weight_bits));
+            store(out + x + part * lanes, narrow_clamped(sums[part] >> weight_bits));
     }
 }
 
 void extract_channel(const uint8_t* pixels, int channel, int width, uint8_t* out) {
     int x = 0;
     for (; x + lanes <= width; x += lanes)
-        store(out + x, narrow<lanes>(load<Sums>(pixels + 4 * x) >> (8 * channel) & 255));
+        store(out + x, narrow(load<Sums>(pixels + 4 * x) >> (8 * channel) & 255));
     for (; x < width; ++x) out[x] = pixels[4 * x + channel];
 }
 
