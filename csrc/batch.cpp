@@ -62,8 +62,7 @@ void pack(const ViewProgram& program, size_t sample, const Planar& part, size_t 
             return kernels().pack_float16(part, to.scale, to.bias, to.channels_first,
                                           reinterpret_cast<uint16_t*>(target));
         case DType::float32:
-            return kernels().pack_float32(part, to.scale, to.bias, to.channels_first,
-                                          reinterpret_cast<float*>(target));
+            return kernels().pack_float32(part, to.scale, to.bias, to.channels_first, reinterpret_cast<float*>(target));
     }
 }
 
@@ -148,10 +147,10 @@ void Renderer::Worker::resample(const Pixels& source, const Region& box, Interpo
         return;
     }
     const bool enlarging = out.height > box.height || out.width > box.width;
-    const Taps across = horizontal.make(interpolation, box.width, out.width, enlarging);
-    const Taps down = vertical.make(interpolation, box.height, out.height, enlarging);
-    kernels().resample(corner, source.stride, box.height, box.width, across, down, flip,
-                       grown(scratch, resample_scratch(box.height, box.width, out.width)), out);
+    const Taps across = horizontal.make(interpolation, box.width, out.width, enlarging, flip);
+    const Taps down = vertical.make(interpolation, box.height, out.height, enlarging, false);
+    kernels().resample(corner, source.stride, box.height, box.width, across, down,
+                       grown(scratch, ResampleScratch(box.height, box.width, out.width).total()), out);
 }
 
 void Renderer::Worker::place(const Pixels& source, const Region& box, bool flip, const Planar& out) {
@@ -216,7 +215,7 @@ void Renderer::Worker::fill_box(const float* parameters, const Planar& image) {
 }
 
 void Renderer::Worker::blur(float sigma, int kernel_size, const Planar& image) {
-    const std::span<const int32_t> weights = gaussian.make(sigma, kernel_size);
+    const std::span<const int16_t> weights = gaussian.make(sigma, kernel_size);
     const int taps = static_cast<int>(weights.size());
     if (taps > 1)
         kernels().blur(image, weights.data(), taps, grown(scratch, blur_scratch(image.height, image.width, taps)));

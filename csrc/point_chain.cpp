@@ -40,8 +40,7 @@ void PointChain::add_color_jitter(const float* parameters) {
         if (chosen <= 1) steps_.push_back({PointCode::blend, value});
         if (chosen == 2) steps_.push_back({PointCode::saturation, value});
         // torchvision adds the shift as a wrapping byte: int(turns * 255), truncated towards zero
-        if (chosen == 3)
-            steps_.push_back({PointCode::hue, static_cast<float>(static_cast<int>(value * 255.0f) & 255)});
+        if (chosen == 3) steps_.push_back({PointCode::hue, static_cast<float>(static_cast<int>(value * 255.0f) & 255)});
     }
 }
 

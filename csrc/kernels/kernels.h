@@ -18,7 +18,8 @@ struct Planar {
 };
 
 // Fixed-point weights of a separable resampling along one axis: output i is the sum over k of
-// weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input.
+// weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input. Up to
+// three outputs more than wanted can be computed, so that kernels may make four at a time.
 struct Taps {
     const int32_t* first;
     const int32_t* weights;
@@ -27,18 +28,22 @@ struct Taps {
 inline constexpr int weight_bits = 22;       // Pillow's: the same sums, so the same pixels
 inline constexpr int blur_weight_bits = 14;  // leaves room for fractional bits between the passes
 
-inline constexpr size_t tile_pixels = 512;   // that colour operations work on together, in the first-level cache
+inline constexpr size_t tile_pixels = 512;  // that colour operations work on together, in the first-level cache
 
 inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// A padded source row of bytes, up to four such rows widened to 32-bit numbers, then as many rows of four-byte pixels
-// and one more.
-inline size_t resample_scratch(int height, int width, int out_width) {
-    const size_t padded_width = round_up(static_cast<size_t>(width) + 2, 4);
-    const size_t row = round_up(static_cast<size_t>(out_width) * 4, 64);
-    return round_up(3 * padded_width + 4, 64) + 64 * padded_width +
-           row * (round_up(static_cast<size_t>(height), 4) + 1);
-}
+// Bytes that a resampling works in: up to four padded source rows, the same as four-byte pixels, then all rows after
+// the horizontal pass, and one after both.
+struct ResampleScratch {
+    size_t padded_row, gathered, row, rows;
+
+    ResampleScratch(int height, int width, int out_width)
+        : padded_row(round_up(3 * static_cast<size_t>(width) + 16, 64)),
+          gathered(16 * round_up(static_cast<size_t>(width), 4)),
+          row(round_up(static_cast<size_t>(out_width) * 4, 64)),
+          rows(row * round_up(static_cast<size_t>(height), 4)) {}
+    size_t total() const { return 4 * padded_row + gathered + rows + row; }
+};
 
 // One padded row of int16, then a plane of such rows padded to 64 pixels, with a kernel's reach above and below.
 inline size_t blur_scratch(int height, int width, int kernel_size) {
@@ -62,9 +67,9 @@ struct PointStep {
 
 struct KernelTable {
     const char* isa;
-    // Interleaved RGB rows [height, width] -> planar view; `scratch` holds resample_scratch() bytes.
+    // Interleaved RGB rows [height, width] -> planar view; `scratch` holds ResampleScratch::total() bytes.
     void (*resample)(const uint8_t* source, size_t stride, int height, int width, const Taps& horizontal,
-                     const Taps& vertical, bool flip, uint8_t* scratch, const Planar& out);
+                     const Taps& vertical, uint8_t* scratch, const Planar& out);
     void (*deinterleave)(const uint8_t* source, size_t stride, bool flip, const Planar& out);
     void (*flip_horizontal)(const Planar& view);
     void (*points)(const Planar& view, const PointStep* steps, int count);
@@ -79,7 +84,7 @@ struct KernelTable {
     void (*add_noise)(const Planar& view, float mean, float sigma, uint32_t key_a, uint32_t key_b);
     // Separable, reflecting at the borders; `weights` [kernel_size] sum to 1 << blur_weight_bits; `scratch` holds
     // blur_scratch() bytes.
-    void (*blur)(const Planar& view, const int32_t* weights, int kernel_size, uint8_t* scratch);
+    void (*blur)(const Planar& view, const int16_t* weights, int kernel_size, uint8_t* scratch);
     void (*pack_float32)(const Planar& view, const float* scale, const float* bias, bool channels_first, float* out);
     void (*pack_float16)(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out);
     void (*pack_uint8)(const Planar& view, bool channels_first, uint8_t* out);

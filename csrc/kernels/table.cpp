@@ -7,7 +7,7 @@
 namespace ffcv {
 namespace FFCV_ISA {
 
-void resample(const uint8_t*, size_t, int, int, const Taps&, const Taps&, bool, uint8_t*, const Planar&);
+void resample(const uint8_t*, size_t, int, int, const Taps&, const Taps&, uint8_t*, const Planar&);
 void deinterleave(const uint8_t*, size_t, bool, const Planar&);
 void flip_horizontal(const Planar&);
 void points(const Planar&, const PointStep*, int);
@@ -19,7 +19,7 @@ void equalize(const Planar&);
 void autocontrast(const Planar&);
 void sharpness(const Planar&, float, uint8_t*);
 void add_noise(const Planar&, float, float, uint32_t, uint32_t);
-void blur(const Planar&, const int32_t*, int, uint8_t*);
+void blur(const Planar&, const int16_t*, int, uint8_t*);
 void pack_float32(const Planar&, const float*, const float*, bool, float*);
 void pack_float16(const Planar&, const float*, const float*, bool, uint16_t*);
 void pack_uint8(const Planar&, bool, uint8_t*);
