@@ -11,7 +11,7 @@ bool PointChain::add(OpCode code, const float* p) {
             if (p[0] != 0.0f) steps_.push_back({PointCode::grayscale});
             return true;
         case OpCode::solarize:
-            if (p[0] != 0.0f) steps_.push_back({PointCode::solarize, static_cast<float>(static_cast<int>(p[1]))});
+            if (p[0] != 0.0f) steps_.push_back({PointCode::solarize, p[1]});
             return true;
         case OpCode::posterize: {
             const int dropped = 8 - std::max(0, static_cast<int>(std::min(p[0], 8.0f)));

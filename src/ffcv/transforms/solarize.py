@@ -9,7 +9,7 @@ import numpy as np
 
 from ffcv._core import OpCode
 from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_probability, check_seed
+from ffcv.transforms.validation import check_number, check_probability, check_seed
 
 
 class SolarizeParams(NamedTuple):
@@ -18,9 +18,13 @@ class SolarizeParams(NamedTuple):
 
 @dataclass(frozen=True)
 class Solarize(ImageTransform):
-    """Inverts all values at or above `threshold` (0..255) with probability `p` (torchvision's `RandomSolarize`)."""
+    """Inverts all values at or above `threshold` with probability `p` (torchvision's `RandomSolarize`).
 
-    threshold: int = 128
+    Attributes:
+        threshold: Within 0..256; 256 inverts nothing.
+    """
+
+    threshold: float = 128
     p: float = 0.5
     seed: int | None = None
 
@@ -28,8 +32,7 @@ class Solarize(ImageTransform):
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 256:
-            raise ValueError(f"threshold must be in 0..256 (256: nothing is inverted), got {self.threshold!r}")
+        check_number("threshold", self.threshold, 0, 256)
         check_probability("p", self.p)
         check_seed("seed", self.seed)
 
@@ -40,6 +43,6 @@ class Solarize(ImageTransform):
         return [op(OpCode.solarize, params.applied, self.threshold)]
 
 
-def RandomSolarization(solarization_prob: float = 0.5, threshold: int = 128, seed: int | None = None) -> Solarize:
+def RandomSolarization(solarization_prob: float = 0.5, threshold: float = 128, seed: int | None = None) -> Solarize:
     """FFCV-SSL's name and argument order for `Solarize`."""
     return Solarize(threshold, solarization_prob, seed)
