@@ -212,10 +212,10 @@ def drawn(transform: Any, height: int = 200, width: int = 300) -> Any:
     return transform.sample(u, np.tile(np.array([[height, width]], np.int64), (DRAWS, 1)))
 
 
-def theirs(transform: Any, height: int = 200, width: int = 300, count: int = 10_000) -> dict[str, np.ndarray]:
+def theirs(transform: Any, height: int = 200, width: int = 300) -> dict[str, np.ndarray]:
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
-    rows = [transform.make_params([image]) for _ in range(count)]
+    rows = [transform.make_params([image]) for _ in range(DRAWS)]
     names = [name for name in rows[0] if name != "v"]  # RandomErasing's colours
     return {name: np.array([np.atleast_1d(one[name]) for one in rows]) for name in names}
 
