@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import torch
+
 from torchvision_cases import CASES, Difference, decoding, measure
 
 
