@@ -51,18 +51,19 @@ uint8_t* slot(const ViewProgram& program, size_t sample) {
     return program.output.data + sample * values * item_size(program.output.dtype);
 }
 
-// `part` begins at pixel `begin` of the view.
-void pack(const ViewProgram& program, size_t sample, const Planar& part, size_t begin) {
+// `image`: the view, or a part of it that begins at pixel `begin`.
+void pack(const ViewProgram& program, size_t sample, const Planar& image, size_t begin) {
     const Output& to = program.output;
     uint8_t* const target = slot(program, sample) + begin * (to.channels_first ? 1 : 3) * item_size(to.dtype);
     switch (to.dtype) {
         case DType::uint8:
-            return kernels().pack_uint8(part, to.channels_first, target);
+            return kernels().pack_uint8(image, to.channels_first, target);
         case DType::float16:
-            return kernels().pack_float16(part, to.scale, to.bias, to.channels_first,
+            return kernels().pack_float16(image, to.scale, to.bias, to.channels_first,
                                           reinterpret_cast<uint16_t*>(target));
         case DType::float32:
-            return kernels().pack_float32(part, to.scale, to.bias, to.channels_first, reinterpret_cast<float*>(target));
+            return kernels().pack_float32(image, to.scale, to.bias, to.channels_first,
+                                          reinterpret_cast<float*>(target));
     }
 }
 
