@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
-
-import numpy as np
+from typing import ClassVar
 
 from ffcv._core import OpCode
-from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_number, check_probability, check_seed
-
-
-class SolarizeParams(NamedTuple):
-    applied: np.ndarray  # bool [B]
+from ffcv.transforms.base import Op, op
+from ffcv.transforms.chance import AppliedParams, Chance
+from ffcv.transforms.validation import check_number
 
 
 @dataclass(frozen=True)
-class Solarize(ImageTransform):
+class Solarize(Chance):
     """Inverts all values at or above `threshold` with probability `p` (torchvision's `RandomSolarize`).
 
     Attributes:
@@ -29,17 +24,12 @@ class Solarize(ImageTransform):
     seed: int | None = None
 
     family: ClassVar[str] = "solarize"
-    draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_number("threshold", self.threshold, 0, 256)
-        check_probability("p", self.p)
-        check_seed("seed", self.seed)
+        super().__post_init__()
 
-    def sample(self, u: np.ndarray, sizes: np.ndarray) -> SolarizeParams:
-        return SolarizeParams(u[:, 0] < self.p)
-
-    def lower(self, params: SolarizeParams) -> list[Op]:
+    def lower(self, params: AppliedParams) -> list[Op]:
         return [op(OpCode.solarize, params.applied, self.threshold)]
 
 
