@@ -7,6 +7,7 @@
 
 #include "checksum.h"
 #include "kernels/kernels.h"
+#include "point_chain.h"
 #include "taps.h"
 
 namespace ffcv {
@@ -50,9 +51,10 @@ uint8_t* slot(const ViewProgram& program, size_t sample) {
     return program.output.data + sample * values * item_size(program.output.dtype);
 }
 
-void pack(const ViewProgram& program, size_t sample, const Planar& image) {
+// `image`: the view, or a part of it that begins at pixel `begin`.
+void pack(const ViewProgram& program, size_t sample, const Planar& image, size_t begin) {
     const Output& to = program.output;
-    uint8_t* const target = slot(program, sample);
+    uint8_t* const target = slot(program, sample) + begin * (to.channels_first ? 1 : 3) * item_size(to.dtype);
     switch (to.dtype) {
         case DType::uint8:
             return kernels().pack_uint8(image, to.channels_first, target);
@@ -76,16 +78,16 @@ struct Renderer::Worker {
     JpegDecoder decoder;
     TapTable horizontal, vertical;
     GaussianTaps gaussian;
+    PointChain chain;
     std::vector<uint8_t> encoded, decoded, view, scratch;
 
     std::span<const uint8_t> read(const ImageBatch& images, size_t sample);
     Pixels decode(const ImageBatch& images, size_t sample, const Region& wanted);
     void resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip, const Planar& out);
     void place(const Pixels& source, const Region& box, bool flip, const Planar& out);
-    void apply(const Op& op, size_t sample, const Planar& image);
+    void apply(OpCode code, const float* p, const Planar& image);
     void affine(const float* parameters, const Planar& image);
     void fill_box(const float* parameters, const Planar& image);
-    void color_jitter(const float* parameters, const Planar& image);
     void blur(float sigma, int kernel_size, const Planar& image);
     void render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample);
 };
@@ -102,9 +104,13 @@ void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProg
             place(source, program.box(sample), flip, image);
         else
             resample(source, program.box(sample), program.interpolation, flip, image);
-        for (const Op& op : program.ops)
-            if (!std::isnan(op.row(sample)[0])) apply(op, sample, image);
-        pack(program, sample, image);
+        for (const Op& op : program.ops) {
+            const float* const parameters = op.row(sample);
+            if (std::isnan(parameters[0]) || chain.add(op.code, parameters)) continue;
+            chain.run(image);
+            apply(op.code, parameters, image);
+        }
+        chain.run(image, [&](const Planar& part, size_t begin) { pack(program, sample, part, begin); });
     }
 }
 
@@ -142,10 +148,10 @@ void Renderer::Worker::resample(const Pixels& source, const Region& box, Interpo
         return;
     }
     const bool enlarging = out.height > box.height || out.width > box.width;
-    const Taps across = horizontal.make(interpolation, box.width, out.width, enlarging);
-    const Taps down = vertical.make(interpolation, box.height, out.height, enlarging);
-    kernels().resample(corner, source.stride, box.height, box.width, across, down, flip,
-                       grown(scratch, resample_scratch(box.height, box.width, out.width)), out);
+    const Taps across = horizontal.make(interpolation, box.width, out.width, enlarging, flip);
+    const Taps down = vertical.make(interpolation, box.height, out.height, enlarging, false);
+    kernels().resample(corner, source.stride, box.height, box.width, across, down,
+                       grown(scratch, ResampleScratch(box.height, box.width, out.width).total()), out);
 }
 
 void Renderer::Worker::place(const Pixels& source, const Region& box, bool flip, const Planar& out) {
@@ -161,19 +167,10 @@ void Renderer::Worker::place(const Pixels& source, const Region& box, bool flip,
                         part.plane(channel) + y * width, width);
 }
 
-void Renderer::Worker::apply(const Op& op, size_t sample, const Planar& image) {
-    const float* const p = op.row(sample);
-    switch (op.code) {
+void Renderer::Worker::apply(OpCode code, const float* p, const Planar& image) {
+    switch (code) {
         case OpCode::flip_horizontal:
             if (p[0] != 0.0f) kernels().flip_horizontal(image);
-            return;
-        case OpCode::color_jitter:
-            return color_jitter(p, image);
-        case OpCode::grayscale:
-            if (p[0] != 0.0f) kernels().grayscale(image);
-            return;
-        case OpCode::solarize:
-            if (p[0] != 0.0f) kernels().solarize(image, static_cast<int>(p[1]));
             return;
         case OpCode::gaussian_blur:
             if (p[0] > 0.0f) blur(p[0], static_cast<int>(p[1]), image);
@@ -185,9 +182,6 @@ void Renderer::Worker::apply(const Op& op, size_t sample, const Planar& image) {
             return affine(p, image);
         case OpCode::fill_box:
             return fill_box(p, image);
-        case OpCode::posterize:
-            if (p[0] < 8.0f) kernels().posterize(image, std::max(0, static_cast<int>(p[0])));
-            return;
         case OpCode::equalize:
             if (p[0] != 0.0f) kernels().equalize(image);
             return;
@@ -200,6 +194,8 @@ void Renderer::Worker::apply(const Op& op, size_t sample, const Planar& image) {
         case OpCode::noise:
             if (p[0] != 0.0f || p[1] != 0.0f)
                 kernels().add_noise(image, p[0], p[1], static_cast<uint32_t>(p[2]), static_cast<uint32_t>(p[3]));
+            return;
+        default:  // PointChain's
             return;
     }
 }
@@ -219,27 +215,8 @@ void Renderer::Worker::fill_box(const float* parameters, const Planar& image) {
                        static_cast<int>(parameters[2]), static_cast<int>(parameters[3]), colour);
 }
 
-void Renderer::Worker::color_jitter(const float* parameters, const Planar& image) {
-    // The order is the index of one of the 24 permutations of (brightness, contrast, saturation, hue), in
-    // lexicographic order: its digits in the factorial number system choose from what is left.
-    int left[4] = {0, 1, 2, 3};
-    int index = static_cast<int>(parameters[4]);
-    for (int remaining = 4, factorial = 6; remaining > 0; --remaining) {
-        const int digit = index / factorial;
-        index %= factorial;
-        const int chosen = left[digit];
-        std::copy(left + digit + 1, left + remaining, left + digit);
-        if (remaining > 1) factorial /= remaining - 1;
-        const float value = parameters[chosen];
-        if (chosen == 0 && value != 1.0f) kernels().brightness(image, value);
-        if (chosen == 1 && value != 1.0f) kernels().contrast(image, value);
-        if (chosen == 2 && value != 1.0f) kernels().saturation(image, value);
-        if (chosen == 3 && value != 0.0f) kernels().hue(image, value);
-    }
-}
-
 void Renderer::Worker::blur(float sigma, int kernel_size, const Planar& image) {
-    const std::span<const int32_t> weights = gaussian.make(sigma, kernel_size);
+    const std::span<const int16_t> weights = gaussian.make(sigma, kernel_size);
     const int taps = static_cast<int>(weights.size());
     if (taps > 1)
         kernels().blur(image, weights.data(), taps, grown(scratch, blur_scratch(image.height, image.width, taps)));

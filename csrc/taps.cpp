@@ -7,6 +7,8 @@ namespace ffcv {
 
 namespace {
 
+int32_t rounded(double x) { return static_cast<int32_t>(x < 0.0 ? x - 0.5 : x + 0.5); }
+
 double triangle(double x) { return std::max(0.0, 1.0 - std::abs(x)); }
 
 double cubic(double x) {  // Catmull-Rom, Pillow's BICUBIC
@@ -58,7 +60,7 @@ double TapTable::weight(Interpolation interpolation, const Window& w, int positi
     return std::max(0.0, std::min(position + 1.0, w.high) - std::max(static_cast<double>(position), w.low));
 }
 
-Taps TapTable::make(Interpolation interpolation, int in_size, int out_size, bool enlarging) {
+Taps TapTable::make(Interpolation interpolation, int in_size, int out_size, bool enlarging, bool mirrored) {
     double scale = static_cast<double>(in_size) / out_size;
     if (interpolation == Interpolation::area)
         scale = 1.0 / (static_cast<double>(out_size) / in_size);  // OpenCV's roundings
@@ -73,23 +75,24 @@ Taps TapTable::make(Interpolation interpolation, int in_size, int out_size, bool
                                                     : window(interpolation, i, in_size, scale, enlarging);
         taps = std::max(taps, w.end - w.begin);
     }
-    first_.resize(count);
-    weights_.resize(count * static_cast<size_t>(taps));
+    if (mirrored) std::reverse(windows_.begin(), windows_.end());
+    windows_.resize(round_up(count, 4), windows_.back());
+    first_.resize(windows_.size());
+    weights_.resize(windows_.size() * static_cast<size_t>(taps));
     exact_.resize(static_cast<size_t>(taps));
     int32_t* weights = weights_.data();
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < windows_.size(); ++i) {
         const Window& w = windows_[i];
         first_[i] = std::min(w.begin, in_size - taps);  // all taps inside; the extra ones weigh nothing
         double sum = 0.0;
         for (int k = 0; k < taps; ++k)
             sum += exact_[static_cast<size_t>(k)] = weight(interpolation, w, first_[i] + k, scale, enlarging);
-        for (const double exact : exact_)
-            *weights++ = static_cast<int32_t>(std::lround(exact * (1.0 / sum) * (1 << weight_bits)));
+        for (const double exact : exact_) *weights++ = rounded(exact * (1.0 / sum) * (1 << weight_bits));
     }
     return {first_.data(), weights_.data(), taps};
 }
 
-std::span<const int32_t> GaussianTaps::make(double sigma, int kernel_size) {
+std::span<const int16_t> GaussianTaps::make(double sigma, int kernel_size) {
     exact_.resize(static_cast<size_t>(kernel_size));
     weights_.resize(static_cast<size_t>(kernel_size));
     double sum = 0.0;
@@ -99,8 +102,9 @@ std::span<const int32_t> GaussianTaps::make(double sigma, int kernel_size) {
     }
     int32_t total = 0;
     for (size_t k = 0; k < exact_.size(); ++k)
-        total += weights_[k] = static_cast<int32_t>(std::lround(exact_[k] / sum * (1 << blur_weight_bits)));
-    weights_[weights_.size() / 2] += (1 << blur_weight_bits) - total;  // flat areas keep their value
+        total += weights_[k] = static_cast<int16_t>(rounded(exact_[k] / sum * (1 << blur_weight_bits)));
+    int16_t& centre = weights_[weights_.size() / 2];
+    centre = static_cast<int16_t>(centre + (1 << blur_weight_bits) - total);  // flat areas keep their value
     size_t zeros = 0;
     while (2 * zeros + 1 < weights_.size() && weights_[zeros] == 0) ++zeros;
     return std::span(weights_).subspan(zeros, weights_.size() - 2 * zeros);

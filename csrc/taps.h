@@ -15,8 +15,8 @@ enum class Interpolation : int { bilinear = 0, bicubic = 1, nearest = 2, area = 
 // Which input pixels make an output pixel, and with what weight, along one axis.
 class TapTable {
 public:
-    // `enlarging`: at least one of the two axes grows (only `area` asks).
-    Taps make(Interpolation interpolation, int in_size, int out_size, bool enlarging);
+    // `enlarging`: at least one of the two axes grows (only `area` asks). `mirrored`: the last output comes first.
+    Taps make(Interpolation interpolation, int in_size, int out_size, bool enlarging, bool mirrored);
 
 private:
     struct Window {
@@ -36,11 +36,11 @@ private:
 class GaussianTaps {
 public:
     // An odd number of weights, at most `kernel_size`: those at the ends that come to nothing are left out.
-    std::span<const int32_t> make(double sigma, int kernel_size);
+    std::span<const int16_t> make(double sigma, int kernel_size);
 
 private:
     std::vector<double> exact_;
-    std::vector<int32_t> weights_;
+    std::vector<int16_t> weights_;
 };
 
 }  // namespace ffcv

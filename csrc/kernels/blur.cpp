@@ -7,12 +7,13 @@ namespace ffcv {
 namespace FFCV_ISA {
 namespace {
 
-constexpr int parts = 4;
-constexpr size_t block = parts * lanes;  // pixels that are summed at a time, in registers
-constexpr int fraction_bits = 6;         // two such numbers still add up within 16 bits
-using Sums = Vector<int32_t, lanes>;
-using Bytes = Vector<uint8_t, lanes>;
-using Words = Vector<int16_t, lanes>;
+constexpr int parts = 2;
+constexpr size_t block = parts * 2 * lanes;  // pixels that are summed at a time, in registers
+constexpr int fraction_bits = 6;             // two such numbers still add up within 16 bits
+
+struct Sums {
+    Ints low[parts], high[parts];  // as interleave() leaves them
+};
 
 // Mirrors an index into 0..size-1 without repeating the border (numpy's and torch's 'reflect'), however far out.
 int reflect(int index, int size) {
@@ -23,41 +24,58 @@ int reflect(int index, int size) {
     return index < size ? index : period - index;
 }
 
-// Sums over the taps of `block` pixels; tap k reads at taps + k * distance. Taps of equal weight are added first.
-void convolve(const int16_t* taps, size_t distance, const int32_t* weights, int kernel_size, int32_t start,
-              Sums* sums) {
+// Sums over the taps of `block` pixels; tap k reads at taps + k * distance. Taps of equal weight are added first, and
+// two such pairs are multiplied by their weights at once.
+Sums convolve(const int16_t* taps, size_t distance, const int16_t* weights, int kernel_size, int32_t start) {
     const int radius = kernel_size / 2;
     const int16_t* first = taps;
     const int16_t* last = taps + static_cast<size_t>(kernel_size - 1) * distance;
-    for (int part = 0; part < parts; ++part) sums[part] = Sums{} + start;
-    for (int k = 0; k < radius; ++k, first += distance, last -= distance) {
+    Sums sums;
+    for (int part = 0; part < parts; ++part) sums.low[part] = sums.high[part] = Ints{} + start;
+    const auto add = [&](int part, Words a, Words b, Words pair_of_weights) {
+        sums.low[part] += multiply_pairs(interleave_low(a, b), pair_of_weights);
+        sums.high[part] += multiply_pairs(interleave_high(a, b), pair_of_weights);
+    };
+    const auto pair = [&](int part) {
+        return load<Words>(first + part * 2 * lanes) + load<Words>(last + part * 2 * lanes);
+    };
+    const auto pair_of = [](int16_t a, int16_t b) {
+        return (Words)(Ints{} + static_cast<int32_t>(static_cast<uint16_t>(a) | static_cast<uint32_t>(b) << 16));
+    };
+    int k = 0;
+    for (; k + 1 < radius; k += 2, first += 2 * distance, last -= 2 * distance) {
+        const Words pair_of_weights = pair_of(weights[k], weights[k + 1]);
         for (int part = 0; part < parts; ++part) {
-            const Words pair = load<Words>(first + part * lanes) + load<Words>(last + part * lanes);
-            sums[part] += __builtin_convertvector(pair, Sums) * weights[k];
+            const Words next =
+                load<Words>(first + distance + part * 2 * lanes) + load<Words>(last - distance + part * 2 * lanes);
+            add(part, pair(part), next, pair_of_weights);
         }
     }
+    const bool odd = k < radius;  // a pair is left beside the centre
+    const int16_t* const centre = odd ? first + distance : first;
+    const Words pair_of_weights = pair_of(odd ? weights[k] : 0, weights[radius]);
     for (int part = 0; part < parts; ++part)
-        sums[part] += __builtin_convertvector(load<Words>(first + part * lanes), Sums) * weights[radius];
+        add(part, pair(part), load<Words>(centre + part * 2 * lanes), pair_of_weights);
+    return sums;
 }
 
-void blur_row(const int16_t* padded, const int32_t* weights, int kernel_size, size_t width, int16_t* out) {
+void blur_row(const int16_t* padded, const int16_t* weights, int kernel_size, size_t width, int16_t* out) {
     constexpr int shift = blur_weight_bits - fraction_bits;
     for (size_t x = 0; x < width; x += block) {
-        Sums sums[parts];
-        convolve(padded + x, 1, weights, kernel_size, 1 << (shift - 1), sums);
+        const Sums sums = convolve(padded + x, 1, weights, kernel_size, 1 << (shift - 1));
         for (int part = 0; part < parts; ++part)
-            store(out + x + part * lanes, __builtin_convertvector(sums[part] >> shift, Words));
+            store(out + x + part * 2 * lanes, join(sums.low[part] >> shift, sums.high[part] >> shift));
     }
 }
 
-void blur_columns(const int16_t* rows, size_t row_pixels, const int32_t* weights, int kernel_size, size_t width,
+void blur_columns(const int16_t* rows, size_t row_pixels, const int16_t* weights, int kernel_size, size_t width,
                   uint8_t* out) {
     constexpr int shift = blur_weight_bits + fraction_bits;
     for (size_t x = 0; x < width; x += block) {
-        Sums sums[parts];
-        convolve(rows + x, row_pixels, weights, kernel_size, 1 << (shift - 1), sums);
+        const Sums sums = convolve(rows + x, row_pixels, weights, kernel_size, 1 << (shift - 1));
         uint8_t blurred[block];
-        for (int part = 0; part < parts; ++part) store(blurred + part * lanes, narrow<lanes>(sums[part] >> shift));
+        for (int part = 0; part < parts; ++part)
+            store(blurred + part * 2 * lanes, narrow(join(sums.low[part] >> shift, sums.high[part] >> shift)));
         if (width - x >= block)
             __builtin_memcpy(out + x, blurred, block);
         else
@@ -67,7 +85,7 @@ void blur_columns(const int16_t* rows, size_t row_pixels, const int32_t* weights
 
 }  // namespace
 
-void blur(const Planar& view, const int32_t* weights, int kernel_size, uint8_t* scratch) {
+void blur(const Planar& view, const int16_t* weights, int kernel_size, uint8_t* scratch) {
     const int height = view.height, width = view.width, radius = kernel_size / 2;
     const size_t row_pixels = round_up(static_cast<size_t>(width), 64);
     int16_t* const padded = reinterpret_cast<int16_t*>(scratch);

@@ -7,16 +7,19 @@
 
 namespace ffcv {
 
+// A view [3, height, width], or a part of it whose planes lie as far apart as the whole view's.
 struct Planar {
-    uint8_t* data;  // [3, height, width]
+    uint8_t* data;
     int height, width;
+    size_t plane_stride = static_cast<size_t>(height) * static_cast<size_t>(width);
 
     size_t plane_size() const { return static_cast<size_t>(height) * static_cast<size_t>(width); }
-    uint8_t* plane(int channel) const { return data + static_cast<size_t>(channel) * plane_size(); }
+    uint8_t* plane(int channel) const { return data + static_cast<size_t>(channel) * plane_stride; }
 };
 
 // Fixed-point weights of a separable resampling along one axis: output i is the sum over k of
-// weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input.
+// weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input. Up to
+// three outputs more than wanted can be computed, so that kernels may make four at a time.
 struct Taps {
     const int32_t* first;
     const int32_t* weights;
@@ -25,16 +28,22 @@ struct Taps {
 inline constexpr int weight_bits = 22;       // Pillow's: the same sums, so the same pixels
 inline constexpr int blur_weight_bits = 14;  // leaves room for fractional bits between the passes
 
+inline constexpr size_t tile_pixels = 512;  // that colour operations work on together, in the first-level cache
+
 inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// A padded source row of bytes, up to four such rows widened to 32-bit numbers, then as many rows of four-byte pixels
-// and one more.
-inline size_t resample_scratch(int height, int width, int out_width) {
-    const size_t padded_width = round_up(static_cast<size_t>(width) + 2, 4);
-    const size_t row = round_up(static_cast<size_t>(out_width) * 4, 64);
-    return round_up(3 * padded_width + 4, 64) + 64 * padded_width +
-           row * (round_up(static_cast<size_t>(height), 4) + 1);
-}
+// Bytes that a resampling works in: up to four padded source rows, the same as four-byte pixels, then all rows after
+// the horizontal pass, and one after both.
+struct ResampleScratch {
+    size_t padded_row, gathered, row, rows;
+
+    ResampleScratch(int height, int width, int out_width)
+        : padded_row(round_up(3 * static_cast<size_t>(width) + 16, 64)),
+          gathered(16 * round_up(static_cast<size_t>(width), 4)),
+          row(round_up(static_cast<size_t>(out_width) * 4, 64)),
+          rows(row * round_up(static_cast<size_t>(height), 4)) {}
+    size_t total() const { return 4 * padded_row + gathered + rows + row; }
+};
 
 // One padded row of int16, then a plane of such rows padded to 64 pixels, with a kernel's reach above and below.
 inline size_t blur_scratch(int height, int width, int kernel_size) {
@@ -42,31 +51,40 @@ inline size_t blur_scratch(int height, int width, int kernel_size) {
                               round_up(static_cast<size_t>(width), 64) * static_cast<size_t>(height + kernel_size));
 }
 
+// One step of a chain of operations on each pixel by itself.
+enum class PointCode {
+    blend,       // from the grey `base` (amount 0) to the pixel (amount 1) and beyond: brightness, contrast
+    saturation,  // likewise from the pixel's own grey
+    hue,         // turned by `amount` 256ths, a whole number within 0..255
+    grayscale,
+    solarize,   // values from `amount` on are inverted
+    posterize,  // rounded down to multiples of `amount`, a power of two
+};
+struct PointStep {
+    PointCode code;
+    float amount = 0.0f, base = 0.0f;
+};
+
 struct KernelTable {
     const char* isa;
-    // Interleaved RGB rows [height, width] -> planar view; `scratch` holds resample_scratch() bytes.
+    // Interleaved RGB rows [height, width] -> planar view; `scratch` holds ResampleScratch::total() bytes.
     void (*resample)(const uint8_t* source, size_t stride, int height, int width, const Taps& horizontal,
-                     const Taps& vertical, bool flip, uint8_t* scratch, const Planar& out);
+                     const Taps& vertical, uint8_t* scratch, const Planar& out);
     void (*deinterleave)(const uint8_t* source, size_t stride, bool flip, const Planar& out);
     void (*flip_horizontal)(const Planar& view);
-    void (*brightness)(const Planar& view, float factor);
-    void (*contrast)(const Planar& view, float factor);
-    void (*saturation)(const Planar& view, float factor);
-    void (*hue)(const Planar& view, float turns);
-    void (*grayscale)(const Planar& view);
-    void (*solarize)(const Planar& view, int threshold);
+    void (*points)(const Planar& view, const PointStep* steps, int count);
+    uint64_t (*luma_sum)(const Planar& view);  // of ITU-R 601's luma in eight bits
     void (*flip_vertical)(const Planar& view);
     // `matrix`: six numbers that take the target's x, y to the source's; `scratch` holds 3 * plane_size() bytes.
     void (*affine)(const Planar& view, const double* matrix, bool bilinear, const uint8_t* fill, uint8_t* scratch);
     void (*fill_box)(const Planar& view, int top, int left, int height, int width, const uint8_t* colour);
-    void (*posterize)(const Planar& view, int bits);
     void (*equalize)(const Planar& view);
     void (*autocontrast)(const Planar& view);
     void (*sharpness)(const Planar& view, float factor, uint8_t* scratch);  // 3 * plane_size() bytes
     void (*add_noise)(const Planar& view, float mean, float sigma, uint32_t key_a, uint32_t key_b);
     // Separable, reflecting at the borders; `weights` [kernel_size] sum to 1 << blur_weight_bits; `scratch` holds
     // blur_scratch() bytes.
-    void (*blur)(const Planar& view, const int32_t* weights, int kernel_size, uint8_t* scratch);
+    void (*blur)(const Planar& view, const int16_t* weights, int kernel_size, uint8_t* scratch);
     void (*pack_float32)(const Planar& view, const float* scale, const float* bias, bool channels_first, float* out);
     void (*pack_float16)(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out);
     void (*pack_uint8)(const Planar& view, bool channels_first, uint8_t* out);

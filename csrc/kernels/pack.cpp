@@ -39,7 +39,7 @@ void pack(const Planar& view, const float* scale, const float* bias, bool channe
         for (int channel = 0; channel < 3; ++channel) {
             const uint8_t* const plane = view.plane(channel);
             const float s = scale[channel], b = bias[channel];
-            typename Format::type* const target = out + static_cast<size_t>(channel) * n;
+            typename Format::type* const target = out + static_cast<size_t>(channel) * view.plane_stride;
             for (size_t i = 0; i < n; ++i) target[i] = Format::convert(static_cast<float>(plane[i]) * s + b);
         }
         return;
@@ -65,7 +65,8 @@ void pack_float16(const Planar& view, const float* scale, const float* bias, boo
 void pack_uint8(const Planar& view, bool channels_first, uint8_t* out) {
     const size_t n = view.plane_size();
     if (channels_first) {
-        __builtin_memcpy(out, view.data, 3 * n);
+        for (int channel = 0; channel < 3; ++channel)
+            __builtin_memcpy(out + static_cast<size_t>(channel) * view.plane_stride, view.plane(channel), n);
         return;
     }
     const uint8_t *r = view.plane(0), *g = view.plane(1), *b = view.plane(2);

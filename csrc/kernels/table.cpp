@@ -7,24 +7,19 @@
 namespace ffcv {
 namespace FFCV_ISA {
 
-void resample(const uint8_t*, size_t, int, int, const Taps&, const Taps&, bool, uint8_t*, const Planar&);
+void resample(const uint8_t*, size_t, int, int, const Taps&, const Taps&, uint8_t*, const Planar&);
 void deinterleave(const uint8_t*, size_t, bool, const Planar&);
 void flip_horizontal(const Planar&);
-void brightness(const Planar&, float);
-void contrast(const Planar&, float);
-void saturation(const Planar&, float);
-void hue(const Planar&, float);
-void grayscale(const Planar&);
-void solarize(const Planar&, int);
+void points(const Planar&, const PointStep*, int);
+uint64_t luma_sum(const Planar&);
 void flip_vertical(const Planar&);
 void affine(const Planar&, const double*, bool, const uint8_t*, uint8_t*);
 void fill_box(const Planar&, int, int, int, int, const uint8_t*);
-void posterize(const Planar&, int);
 void equalize(const Planar&);
 void autocontrast(const Planar&);
 void sharpness(const Planar&, float, uint8_t*);
 void add_noise(const Planar&, float, float, uint32_t, uint32_t);
-void blur(const Planar&, const int32_t*, int, uint8_t*);
+void blur(const Planar&, const int16_t*, int, uint8_t*);
 void pack_float32(const Planar&, const float*, const float*, bool, float*);
 void pack_float16(const Planar&, const float*, const float*, bool, uint16_t*);
 void pack_uint8(const Planar&, bool, uint8_t*);
@@ -35,16 +30,11 @@ const KernelTable table = {
     .resample = resample,
     .deinterleave = deinterleave,
     .flip_horizontal = flip_horizontal,
-    .brightness = brightness,
-    .contrast = contrast,
-    .saturation = saturation,
-    .hue = hue,
-    .grayscale = grayscale,
-    .solarize = solarize,
+    .points = points,
+    .luma_sum = luma_sum,
     .flip_vertical = flip_vertical,
     .affine = affine,
     .fill_box = fill_box,
-    .posterize = posterize,
     .equalize = equalize,
     .autocontrast = autocontrast,
     .sharpness = sharpness,

@@ -1,5 +1,4 @@
-// Tone curves, one for each channel: fixed (posterize), or from the channel's histogram (equalize, autocontrast), with
-// the arithmetic of Pillow's ImageOps.
+// Tone curves from each channel's histogram, with the arithmetic of Pillow's ImageOps.
 #include "kernels/kernels.h"
 
 namespace ffcv {
@@ -21,13 +20,6 @@ void look_up(uint8_t* plane, size_t size, const uint8_t* curve) {
 }
 
 }  // namespace
-
-void posterize(const Planar& view, int bits) {
-    const uint8_t mask = static_cast<uint8_t>(0xff00 >> bits);
-    uint8_t* const values = view.data;
-    const size_t n = 3 * view.plane_size();
-    for (size_t i = 0; i < n; ++i) values[i] &= mask;
-}
 
 void equalize(const Planar& view) {
     const size_t n = view.plane_size();

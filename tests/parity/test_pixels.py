@@ -148,3 +148,12 @@ def test_hue_is_exact_for_every_colour(turns: float) -> None:
     ours = render(image, (0, 0, 4096, 4096), (4096, 4096), [(OpCode.color_jitter, (1, 1, 1, turns, 0))])
     reference = np.asarray(functional.adjust_hue(Image.fromarray(image), float(np.float32(turns))))
     np.testing.assert_array_equal(ours, reference)
+
+
+def test_hue_is_exact_for_every_shift() -> None:
+    image = np.random.default_rng(6).integers(0, 256, (128, 128, 3), np.uint8)
+    for shift in range(-127, 128):
+        turns = float(np.float32(np.sign(shift) * (abs(shift) + 0.5) / 255)) if shift else 1e-3  # truncates to shift
+        turns = float(np.clip(turns, -0.5, 0.5))
+        ours = render(image, (0, 0, 128, 128), (128, 128), [(OpCode.color_jitter, (1, 1, 1, turns, 0))])
+        np.testing.assert_array_equal(ours, np.asarray(functional.adjust_hue(Image.fromarray(image), turns)))

@@ -173,6 +173,24 @@ def test_transforms_after_to_device_draw_the_same_and_give_the_same_pixels(beton
         assert np.quantile(apart, 0.999) <= 3  # a rounding may move a pixel to another level of equalize or posterize
 
 
+def test_colours_and_normalisation_on_a_device_are_the_cores(beton: Path) -> None:
+    mean, std = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+    chain = [
+        T.RandomColorJitter(0.8, 0.4, 0.4, 0.2, 0.1),
+        T.RandomGrayscale(0.3),
+        T.RandomSolarization(0.3, 128),
+        T.NormalizeImage(mean, std, np.float32),
+    ]
+    start = [T.RandomResizedCrop(SIZE), T.RandomHorizontalFlip(0.5)]
+    native = only_batch(beton, **views(view=[*start, *chain, T.ToTensor(), T.ToTorchImage()])).view
+    place = [T.ToTensor(), T.ToTorchImage(), T.ToDevice("cpu")]
+    tensors = only_batch(beton, **views(view=[*start, *place, *chain])).view
+    assert native.dtype == tensors.dtype == torch.float32
+    apart = (native - tensors).abs() * torch.tensor(std)[:, None, None]  # in 255ths
+    assert apart.mean() <= 0.01
+    assert apart.max() <= 3.01
+
+
 def test_functions_and_modules_between_native_operations(beton: Path) -> None:
     seen: dict[str, Any] = {}
 

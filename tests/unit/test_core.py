@@ -99,6 +99,45 @@ def test_every_instruction_set_gives_the_same_bits(dtype: type, channels_first: 
         assert len(set(results)) == 1
 
 
+POINT_OPS = [
+    (OpCode.color_jitter, (1.4, 0.6, 1.5, -0.2, 9)),
+    (OpCode.solarize, (1, 70)),
+    (OpCode.color_jitter, (0.7, 1.8, 0.2, 0.5, 23)),
+    (OpCode.posterize, (3,)),
+    (OpCode.color_jitter, (1, 1.5, 1, 0, 0)),
+    (OpCode.grayscale, (1,)),
+]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (16, 32), (23, 45), (64, 129)])
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.usefixtures("restore_isa")
+def test_chains_do_what_their_steps_do(size: tuple[int, int], channels_first: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    box = (0, 0, *size)
+    for isa in (name for name in ("v2", "v3", "v4", "baseline") if _core.select_isa(name)):
+        _core.select_isa(isa)
+        for count in range(len(POINT_OPS) + 1):
+            expected = image
+            for step in POINT_OPS[:count]:
+                expected = render(expected, box, size, [step])
+            scale, bias = (0.5, 0.25, 2.0), (1.0, -3.0, 0.5)
+            for dtype in (np.uint8, np.float32):
+                ours = render(
+                    image,
+                    box,
+                    size,
+                    POINT_OPS[:count],
+                    dtype=dtype,
+                    channels_first=channels_first,
+                    scale=scale,
+                    bias=bias,
+                )
+                ours = ours.transpose(1, 2, 0) if channels_first else ours
+                whole = expected if dtype is np.uint8 else expected * np.float32(scale) + np.float32(bias)
+                np.testing.assert_array_equal(ours, whole)
+
+
 def test_packing_rounds_to_half_as_numpy_does() -> None:
     image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     for scale, bias in [(1.0, 0.0), (1e-7, 0.0), (1e-5, -1e-4), (300.0, -20.0), (1 / 58.395, -2.1179)]:

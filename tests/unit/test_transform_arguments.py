@@ -1,26 +1,32 @@
 """What transforms refuse: each error names the argument, what it got, and what is allowed."""
 
+import inspect
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 import ffcv.transforms as T
+from ffcv.transforms.base import ImageTransform
+
+NAN = math.nan
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: T.RandomRotation(-1), "degrees must be a number of degrees >= 0"),
+        (lambda: T.RandomRotation(-1), "degrees must be a finite number of at least 0"),
         (lambda: T.RandomRotation(30, expand=True), "expand must be False"),
         (lambda: T.RandomRotation(30, interpolation="cubic"), "interpolation must be 'nearest' or 'bilinear'"),
         (lambda: T.RandomRotation(30, fill=300), r"fill must be one number or three .* 0\.\.255"),
         (lambda: T.RandomRotation(30, center=(1,)), "center must be None or a pair"),
-        (lambda: T.RandomAffine(30, translate=(0.1, 1.1)), r"translate must be a pair .* within \[0, 1\]"),
+        (lambda: T.RandomAffine(30, translate=(0.1, 1.1)), r"translate must be None or a pair .* within \[0, 1\]"),
         (lambda: T.RandomAffine(30, scale=(0.0, 1.0)), "scale must be a pair"),
         (lambda: T.RandomAffine(30, shear=(3, 1)), "shear must be a pair"),
         (lambda: T.RandomAffine(float("nan")), "degrees must be"),
-        (lambda: T.Rotate(0.5, -0.1), "angle must be a number of radians >= 0"),
+        (lambda: T.Rotate(0.5, -0.1), "angle must be a finite number of at least 0"),
         (lambda: T.RandomTranslate(-1), "padding must be a whole number at least 0"),
         (lambda: T.RandomErasing(1.2), r"erase_prob must be a probability in \[0, 1\]"),
         (lambda: T.RandomErasing(0.5, scale=(0.5, 1.5)), r"scale must be a pair .* within \[0, 1\]"),
@@ -41,7 +47,7 @@ import ffcv.transforms as T
         (lambda: T.CornerCrop(8, 0.5, "middle"), "corner must be one of 'top_left'"),
         (lambda: T.RandomMask(14, 1.5), r"ratio must be a finite number within \[0, 1\]"),
         (lambda: T.BlockMask(14, block_area=(0, 1)), r"block_area must be a pair .* within \(0, 1\]"),
-        (lambda: T.ImageMixup(0.0, True), "alpha must be above 0"),
+        (lambda: T.ImageMixup(0.0, True), "alpha must be a finite number above 0"),
         (lambda: T.MixupToOneHot(0), "num_classes must be a whole number at least 1"),
         (lambda: T.ReplaceLabel([-1], 0), "indices must be positions"),
         (lambda: T.Poison(np.zeros((4, 4)), np.zeros((4, 4)), [0]), r"mask must be \[H, W, 3\]"),
@@ -49,8 +55,79 @@ import ffcv.transforms as T
         (lambda: T.BatchFunction(3), "function must be callable"),
         (lambda: T.RandomResizedCrop(8, size=8), "size is FFCV's name for output_size"),
         (lambda: T.RandomResizedCrop(8, second_seed=0.5), "second_seed must be an int or None"),
+        (lambda: T.RandomResizedCrop("ab"), "output_size must be a positive number of pixels"),
+        (lambda: T.RandomResizedCrop((8.5, 8)), "output_size must be a positive number of pixels"),
+        (lambda: T.RandomResizedCrop((NAN, 8)), "output_size must be a positive number of pixels"),
+        (lambda: T.RandomResizedCrop(65536), "output_size must be .* at most 65535, got 65536"),
+        (lambda: T.RandomResizedCrop(8, scale=(0.1, NAN)), r"scale must be a pair .* within \(0, 1\]"),
+        (lambda: T.RandomResizedCrop(8, scale=0.5), "scale must be a pair"),
+        (lambda: T.CenterCrop(8, NAN), r"ratio must be a finite number within \(0, 1\]"),
+        (lambda: T.CenterCrop(8, "all"), r"ratio must be a finite number within \(0, 1\]"),
+        (lambda: T.ColorJitter(math.inf), "brightness must be a finite number of at least 0"),
+        (lambda: T.ColorJitter(saturation=(0.5, math.inf)), "saturation must be a pair"),
+        (lambda: T.ColorJitter(hue=NAN), r"hue must be a finite number within \[0, 0.5\]"),
+        (lambda: T.ColorJitter(hue=(-0.6, 0.1)), r"hue must be a pair .* within \[-0.5, 0.5\]"),
+        (lambda: T.RandomSolarization(0.5, "bright"), r"threshold must be a finite number within \[0, 256\]"),
+        (lambda: T.RandomSolarization(0.5, NAN), "threshold must be"),
+        (lambda: T.Blur(2.5), "kernel_size must be a whole number at least 1"),
+        (lambda: T.Blur(3, NAN), r"sigma must be a pair .* within \(0, inf\]"),
+        (lambda: T.RandomAffine(30, translate=0.5), "translate must be None or a pair"),
+        (lambda: T.RandomAffine(30, translate=(NAN, 0)), "translate must be None or a pair"),
+        (lambda: T.RandomRotation(30, center=4), "center must be None or a pair"),
+        (lambda: T.RandomChoice([T.Invert()], p=["often"]), "p must be None or one weight >= 0"),
+        (lambda: T.Compose([T.Invert()], seed="a"), "seed must be an int or None"),
+        (lambda: T.Poison(np.full((4, 4, 3), NAN), np.zeros((4, 4)), [0]), r"mask must hold numbers within 0\.\.255"),
+        (lambda: T.Poison(np.zeros((4, 4, 3)), np.zeros((4, 4)), [0], 5), "clamp must be a pair"),
+        (lambda: T.ReplaceLabel([1], "cat"), "new_label must be a number"),
     ],
 )
 def test_bad_arguments_name_themselves(make: Callable, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+PROBABILITIES = (
+    "p",
+    "flip_prob",
+    "jitter_prob",
+    "gray_prob",
+    "blur_prob",
+    "solarization_prob",
+    "erase_prob",
+    "rotate_prob",
+)
+REQUIRED = {"bits": 4, "sharpness_factor": 1.5, "degrees": 10, "kernel_size": 3, "magnitude": 0.2}
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, NAN, math.inf, "often", None])
+def test_every_probability_is_checked(bad: object) -> None:
+    tried = 0
+    for name in T.__all__:
+        arguments = inspect.signature(getattr(T, name)).parameters
+        chosen = [argument for argument in PROBABILITIES if argument in arguments]
+        if not chosen or name == "RandomChoice":  # its p are weights
+            continue
+        given = {key: value for key, value in REQUIRED.items() if key in arguments}
+        if name == "RandomApply":
+            given["transforms"] = [T.Invert()]
+        with pytest.raises(ValueError, match=r"must be a probability in \[0, 1\]"):
+            getattr(T, name)(**given, **{chosen[0]: bad})
+        tried += 1
+    assert tried > 20
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    assert T.RandomResizedCrop(np.int64(8), np.array([0.1, 1.0])).output_size == (8, 8)
+    assert T.ColorJitter(np.float32(0.5)) == T.ColorJitter(0.5)
+    assert T.Blur(np.int32(3), np.float64(1.0)) == T.Blur(3, 1.0)
+    assert T.RandomHorizontalFlip(np.float32(0.5), np.int64(3)) == T.RandomHorizontalFlip(0.5, 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 4, 8, 8), (3, 8, 8), (2, 8, 8, 3)])
+def test_tensors_that_are_not_rgb_are_refused(shape: tuple[int, ...]) -> None:
+    transform: ImageTransform = T.Invert(p=1.0)
+    params = transform.sample(np.zeros((2, 1)), np.full((2, 2), 8))
+    with pytest.raises(ValueError, match=r"images must be RGB, \[B, 3, H, W\]"):
+        transform.apply_torch(torch.zeros(shape), params)
+    with pytest.raises(ValueError, match="parameters must be those of 3 images"):
+        transform.apply_torch(torch.zeros(3, 3, 8, 8), params)

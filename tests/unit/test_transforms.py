@@ -43,10 +43,13 @@ def many(height: int, width: int, count: int = DRAWS) -> np.ndarray:
     return np.tile(np.array([[height, width]], np.int64), (count, 1))
 
 
-@pytest.mark.parametrize("size", [(480, 640), (100, 90), (1000, 60), (7, 300)])
-def test_crops_are_drawn_as_torchvision_draws_them(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "count"),
+    # torchvision draws one crop at a time, and of narrow images mostly ten attempts: fewer there, for time
+    [((480, 640), DRAWS), ((100, 90), DRAWS), ((1000, 60), 20_000), ((7, 300), 20_000)],
+)
+def test_crops_are_drawn_as_torchvision_draws_them(size: tuple[int, int], count: int) -> None:
     torch.manual_seed(0)
-    count = 20_000
     image = torch.empty(3, *size)
     reference = np.array(
         [
@@ -117,17 +120,17 @@ def test_center_crop_is_ffcvs() -> None:
     [
         (lambda: RandomHorizontalFlip(1.5), r"p must be a probability in \[0, 1\], got 1.5"),
         (lambda: RandomGrayscale(float("nan")), "p must be a probability"),
-        (lambda: RandomColorJitter(0.5, -1), "brightness must be a number >= 0"),
+        (lambda: RandomColorJitter(0.5, -1), "brightness must be a finite number of at least 0"),
         (lambda: RandomColorJitter(0.5, float("nan")), "brightness must be"),
-        (lambda: RandomColorJitter(0.5, hue=0.7), r"hue must be a pair .* within \[-0.5, 0.5\]"),
-        (lambda: RandomSolarization(0.5, 300), r"threshold must be in 0\.\.256"),
-        (lambda: GaussianBlur(0.5, 4), "kernel_size must be an odd"),
+        (lambda: RandomColorJitter(0.5, hue=0.7), r"hue must be a finite number within \[0, 0.5\]"),
+        (lambda: RandomSolarization(0.5, 300), r"threshold must be a finite number within \[0, 256\]"),
+        (lambda: GaussianBlur(0.5, 4), "kernel_size must be an odd number"),
         (lambda: GaussianBlur(0.5, 5, (0.0, 1.0)), "sigma must be a pair"),
         (lambda: RandomResizedCrop(0), "output_size must be a positive number"),
         (lambda: RandomResizedCrop((8, 8), scale=(0.5, 0.1)), "scale must be a pair"),
         (lambda: RandomResizedCrop((8, 8), ratio=(0.0, 1.0)), "ratio must be a pair"),
         (lambda: RandomResizedCrop((8, 8), seed="a"), "seed must be an int or None"),
-        (lambda: CenterCrop((8, 8), 1.5), r"ratio must be in \(0, 1\]"),
+        (lambda: CenterCrop((8, 8), 1.5), r"ratio must be a finite number within \(0, 1\]"),
         (lambda: NormalizeImage((0, 0), (1, 1, 1), np.float32), "mean must be three"),
         (lambda: NormalizeImage((0, 0, 0), (1, 0, 1), np.float32), "std must be above 0"),
         (lambda: NormalizeImage((0, 0, 0), (1, 1, 1), np.int32), "type must be"),

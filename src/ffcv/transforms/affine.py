@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ffcv._core import OpCode
 from ffcv.transforms.base import ImageTransform, Op, only, op
-from ffcv.transforms.validation import check_colour, check_count, check_probability, check_range, check_seed
+from ffcv.transforms.validation import (
+    check_colour,
+    check_count,
+    check_number,
+    check_pair,
+    check_probability,
+    check_range,
+    check_seed,
+)
 
 Angles = float | Sequence[float]
 
@@ -76,10 +85,9 @@ def check_interpolation(value: object) -> str:
 
 
 def _angle_range(name: str, value: Angles) -> tuple[float, float]:
-    if isinstance(value, (int, float)):
-        if not 0.0 <= value < math.inf:
-            raise ValueError(f"{name} must be a number of degrees >= 0 or a pair (min, max), got {value!r}")
-        return -float(value), float(value)
+    if isinstance(value, Real):
+        most = check_number(name, value, 0.0)
+        return -most, most
     return check_range(name, value, -math.inf, math.inf)
 
 
@@ -114,9 +122,7 @@ class RandomAffine(ImageTransform):
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {"degrees": _angle_range("degrees", self.degrees)}
         if self.translate is not None:
-            shares = self.translate
-            if len(shares) != 2 or not all(0.0 <= share <= 1.0 for share in shares):
-                raise ValueError(f"translate must be a pair (x, y) of shares within [0, 1], got {shares!r}")
+            check_pair("translate", self.translate, "(x, y) of shares", 0.0, 1.0)
         if self.scale is not None:
             checked["scale"] = check_range("scale", self.scale, 0.0, math.inf, low_open=True)
         if isinstance(self.shear, Sequence) and len(self.shear) == 4:
@@ -126,7 +132,8 @@ class RandomAffine(ImageTransform):
             checked["shear"] = (*_angle_range("shear", self.shear), 0.0, 0.0)
         checked["interpolation"] = check_interpolation(self.interpolation)
         checked["fill"] = check_colour("fill", self.fill)
-        _check_center(self.center)
+        if self.center is not None:
+            check_pair("center", self.center, "(x, y) in pixels")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         check_probability("p", self.p)
@@ -177,7 +184,8 @@ class RandomRotation(ImageTransform):
         object.__setattr__(self, "degrees", _angle_range("degrees", self.degrees))
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
         object.__setattr__(self, "fill", check_colour("fill", self.fill))
-        _check_center(self.center)
+        if self.center is not None:
+            check_pair("center", self.center, "(x, y) in pixels")
         check_probability("p", self.p)
         check_seed("seed", self.seed)
 
@@ -195,9 +203,7 @@ class RandomRotation(ImageTransform):
 
 def Rotate(rotate_prob: float = 0.5, angle: float = 0.2, seed: int | None = None) -> RandomRotation:
     """FFCV-SSL's name: rotates by -angle..angle radians, with probability `rotate_prob`."""
-    if not isinstance(angle, (int, float)) or not 0.0 <= angle < math.inf:
-        raise ValueError(f"angle must be a number of radians >= 0, got {angle!r}")
-    return RandomRotation(math.degrees(angle), p=rotate_prob, seed=seed)
+    return RandomRotation(math.degrees(check_number("angle", angle, 0.0)), p=rotate_prob, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -229,11 +235,6 @@ class RandomTranslate(ImageTransform):
         matrices = np.tile([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], (len(params.down), 1))
         matrices[:, 2], matrices[:, 5] = -params.right, -params.down
         return [affine_op(matrices, "nearest", self.fill)]  # type: ignore[arg-type]
-
-
-def _check_center(center: Sequence[float] | None) -> None:
-    if center is not None and (len(center) != 2 or not all(math.isfinite(c) for c in center)):
-        raise ValueError(f"center must be None or a pair (x, y) in pixels, got {center!r}")
 
 
 def _centre(center: Sequence[float] | None, params: AffineParams) -> tuple[np.ndarray, np.ndarray]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ffcv._core import OpCode
 from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_probability, check_range, check_seed
+from ffcv.transforms.validation import check_number, check_probability, check_range, check_seed
 
 Amount = float | Sequence[float]
 
@@ -24,16 +26,17 @@ class ColorJitterParams(NamedTuple):
 
 
 def _factor_range(name: str, amount: Amount) -> tuple[float, float]:
-    if isinstance(amount, (int, float)):
-        if not amount >= 0:
-            raise ValueError(f"{name} must be a number >= 0 or a pair (min, max), got {amount!r}")
+    if isinstance(amount, Real):
+        amount = check_number(name, amount, 0.0)
         return max(0.0, 1.0 - amount), 1.0 + amount
-    return check_range(name, amount, 0.0, float("inf"))
+    return check_range(name, amount, 0.0, math.inf)
 
 
 def _hue_range(amount: Amount) -> tuple[float, float]:
-    pair = (-amount, amount) if isinstance(amount, (int, float)) else amount
-    return check_range("hue", pair, -0.5, 0.5)
+    if isinstance(amount, Real):
+        amount = check_number("hue", amount, 0.0, 0.5)
+        return -amount, amount
+    return check_range("hue", amount, -0.5, 0.5)
 
 
 @dataclass(frozen=True)

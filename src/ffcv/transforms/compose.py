@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ffcv.transforms.base import ImageTransform, Op, only
-from ffcv.transforms.validation import check_probability, check_seed
+from ffcv.transforms.validation import check_probability, check_seed, is_number
 
 
 class ApplyParams(NamedTuple):
@@ -38,6 +37,7 @@ class _Composition(ImageTransform):
         if any(part.seed is not None for part in parts):
             kind = type(self).__name__
             raise ValueError(f"transforms draw from {kind}'s stream: give the seed to {kind} instead of its parts")
+        check_seed("seed", self.seed)
         object.__setattr__(self, "transforms", tuple(parts))
 
     @property
@@ -87,7 +87,6 @@ class RandomApply(_Composition):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_probability("p", self.p)
-        check_seed("seed", self.seed)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> ApplyParams:
         return ApplyParams(u[:, 0] < self.p, self._sample_parts(u, sizes))
@@ -113,12 +112,11 @@ class RandomChoice(_Composition):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weights = [1.0] * len(self.transforms) if self.p is None else list(self.p)
-        ok = len(weights) == len(self.transforms) and all(0.0 <= w < math.inf for w in weights) and sum(weights) > 0
+        weights = [1.0] * len(self.transforms) if self.p is None else list(np.ravel(np.asarray(self.p)))
+        ok = len(weights) == len(self.transforms) and all(is_number(w) and w >= 0 for w in weights) and sum(weights) > 0
         if not ok:
             raise ValueError(f"p must be None or one weight >= 0 for each of {len(self.transforms)}, got {self.p!r}")
         object.__setattr__(self, "p", tuple(weight / sum(weights) for weight in weights))
-        check_seed("seed", self.seed)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> ChoiceParams:
         bounds = np.cumsum(self.p)[:-1]  # type: ignore[arg-type] - __post_init__ made it a tuple

@@ -9,7 +9,7 @@ import numpy as np
 
 from ffcv.transforms.base import INTERPOLATIONS, ImageDecoder
 from ffcv.transforms.crops import CropParams
-from ffcv.transforms.validation import check_choice, check_size
+from ffcv.transforms.validation import check_choice, check_number, check_size
 
 _CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
@@ -35,8 +35,7 @@ class CornerCrop(ImageDecoder):
 
     def __post_init__(self) -> None:
         self.output_size = check_size("output_size", self.output_size)
-        if not 0.0 < self.ratio <= 1.0:
-            raise ValueError(f"ratio must be in (0, 1], got {self.ratio!r}")
+        check_number("ratio", self.ratio, 0.0, 1.0, low_open=True)
         check_choice("corner", self.corner, _CORNERS)
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ffcv.transforms.base import INTERPOLATIONS, ImageDecoder
-from ffcv.transforms.validation import check_choice, check_range, check_seed, check_size
+from ffcv.transforms.validation import check_choice, check_number, check_range, check_seed, check_size
 
 
 class CropParams(NamedTuple):
@@ -176,8 +176,7 @@ class CenterCrop(ImageDecoder):
 
     def __post_init__(self) -> None:
         self.output_size = check_size("output_size", self.output_size)
-        if not 0.0 < self.ratio <= 1.0:
-            raise ValueError(f"ratio must be in (0, 1], got {self.ratio!r}")
+        check_number("ratio", self.ratio, 0.0, 1.0, low_open=True)
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
-
-import numpy as np
+from typing import ClassVar
 
 from ffcv._core import OpCode
-from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_probability, check_seed
-
-
-class FlipParams(NamedTuple):
-    applied: np.ndarray  # bool [B]
+from ffcv.transforms.base import Op, op
+from ffcv.transforms.chance import AppliedParams, Chance
 
 
 @dataclass(frozen=True)
-class HorizontalFlip(ImageTransform):
+class HorizontalFlip(Chance):
     """Mirrors left and right with probability `p` (torchvision's `RandomHorizontalFlip`)."""
 
     p: float = 0.5
     seed: int | None = None
 
     family: ClassVar[str] = "horizontal_flip"
-    draws: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        check_probability("p", self.p)
-        check_seed("seed", self.seed)
-
-    def sample(self, u: np.ndarray, sizes: np.ndarray) -> FlipParams:
-        return FlipParams(u[:, 0] < self.p)
-
-    def lower(self, params: FlipParams) -> list[Op]:
+    def lower(self, params: AppliedParams) -> list[Op]:
         return [op(OpCode.flip_horizontal, params.applied)]
 
 
@@ -43,23 +29,15 @@ def RandomHorizontalFlip(flip_prob: float = 0.5, seed: int | None = None) -> Hor
 
 
 @dataclass(frozen=True)
-class VerticalFlip(ImageTransform):
+class VerticalFlip(Chance):
     """Mirrors top and bottom with probability `p` (torchvision's `RandomVerticalFlip`)."""
 
     p: float = 0.5
     seed: int | None = None
 
     family: ClassVar[str] = "vertical_flip"
-    draws: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        check_probability("p", self.p)
-        check_seed("seed", self.seed)
-
-    def sample(self, u: np.ndarray, sizes: np.ndarray) -> FlipParams:
-        return FlipParams(u[:, 0] < self.p)
-
-    def lower(self, params: FlipParams) -> list[Op]:
+    def lower(self, params: AppliedParams) -> list[Op]:
         return [op(OpCode.flip_vertical, params.applied)]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ffcv._core import OpCode
 from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_probability, check_range, check_seed
+from ffcv.transforms.validation import check_count, check_probability, check_range, check_seed
 
 
 class BlurParams(NamedTuple):
@@ -35,10 +37,10 @@ class Blur(ImageTransform):
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kernel_size, int) or self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be an odd positive number of pixels, got {self.kernel_size!r}")
-        pair = (self.sigma, self.sigma) if isinstance(self.sigma, (int, float)) else self.sigma
-        object.__setattr__(self, "sigma", check_range("sigma", pair, 0.0, float("inf"), low_open=True))
+        if check_count("kernel_size", self.kernel_size, 1) % 2 == 0:
+            raise ValueError(f"kernel_size must be an odd number of pixels, got {self.kernel_size!r}")
+        pair = (self.sigma, self.sigma) if isinstance(self.sigma, Real) else self.sigma
+        object.__setattr__(self, "sigma", check_range("sigma", pair, 0.0, math.inf, low_open=True))
         check_probability("p", self.p)
         check_seed("seed", self.seed)
 

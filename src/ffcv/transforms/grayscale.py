@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
-
-import numpy as np
+from typing import ClassVar
 
 from ffcv._core import OpCode
-from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_probability, check_seed
-
-
-class GrayscaleParams(NamedTuple):
-    applied: np.ndarray  # bool [B]
+from ffcv.transforms.base import Op, op
+from ffcv.transforms.chance import AppliedParams, Chance
 
 
 @dataclass(frozen=True)
-class Grayscale(ImageTransform):
+class Grayscale(Chance):
     """Replaces R, G and B by their ITU-R 601 luma with probability `p` (torchvision's `RandomGrayscale`)."""
 
     p: float = 0.2
     seed: int | None = None
 
     family: ClassVar[str] = "grayscale"
-    draws: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        check_probability("p", self.p)
-        check_seed("seed", self.seed)
-
-    def sample(self, u: np.ndarray, sizes: np.ndarray) -> GrayscaleParams:
-        return GrayscaleParams(u[:, 0] < self.p)
-
-    def lower(self, params: GrayscaleParams) -> list[Op]:
+    def lower(self, params: AppliedParams) -> list[Op]:
         return [op(OpCode.grayscale, params.applied)]
 
 

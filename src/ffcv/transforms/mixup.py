@@ -62,8 +62,7 @@ class _Mixup(SampleTransform):
     shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not check_number("alpha", self.alpha, 0.0) > 0.0:
-            raise ValueError(f"alpha must be above 0, got {self.alpha!r}")
+        check_number("alpha", self.alpha, 0.0, low_open=True)
         check_seed("seed", self.seed)
 
     def sample(self, u: np.ndarray, samples: np.ndarray) -> MixupParams:

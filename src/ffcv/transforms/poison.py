@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ffcv.transforms.base import SampleTransform
+from ffcv.transforms.validation import check_range, is_number
 
 
 class ChosenParams(NamedTuple):
@@ -50,11 +51,11 @@ class Poison(_Chosen):
         self.mask, self.alpha = np.asarray(mask, np.float32), np.asarray(alpha, np.float32)
         if self.mask.ndim != 3 or self.mask.shape[2] != 3:
             raise ValueError(f"mask must be [H, W, 3], got {list(self.mask.shape)}")
+        if not ((self.mask >= 0) & (self.mask <= 255)).all():
+            raise ValueError("mask must hold numbers within 0..255")
         if self.alpha.shape != self.mask.shape[:2] or not ((self.alpha >= 0) & (self.alpha <= 1)).all():
             raise ValueError(f"alpha must be {list(self.mask.shape[:2])} within [0, 1], got {list(self.alpha.shape)}")
-        if len(clamp) != 2 or not clamp[0] <= clamp[1]:
-            raise ValueError(f"clamp must be a pair (min, max), got {clamp!r}")
-        self.clamp = clamp
+        self.clamp = check_range("clamp", clamp, 0, 255)
 
     def apply(self, batch: Any, params: ChosenParams) -> Any:
         if batch.shape[1:] != self.mask.shape:
@@ -78,6 +79,8 @@ class ReplaceLabel(_Chosen):
 
     def __init__(self, indices: Sequence[int] | np.ndarray, new_label: int) -> None:
         super().__init__(indices)
+        if not is_number(new_label):
+            raise ValueError(f"new_label must be a number, got {new_label!r}")
         self.new_label = new_label
 
     def apply(self, batch: Any, params: ChosenParams) -> Any:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
 from ffcv._core import OpCode
-from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_count, check_probability, check_seed
-
-
-class PosterizeParams(NamedTuple):
-    applied: np.ndarray  # bool [B]
+from ffcv.transforms.base import Op, op
+from ffcv.transforms.chance import AppliedParams, Chance
+from ffcv.transforms.validation import check_count
 
 
 @dataclass(frozen=True)
-class Posterize(ImageTransform):
+class Posterize(Chance):
     """Keeps the upper `bits` (0..8) of every value with probability `p` (torchvision's `RandomPosterize`)."""
 
     bits: int
@@ -25,17 +22,12 @@ class Posterize(ImageTransform):
     seed: int | None = None
 
     family: ClassVar[str] = "posterize"
-    draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_count("bits", self.bits, 0, 8)
-        check_probability("p", self.p)
-        check_seed("seed", self.seed)
+        super().__post_init__()
 
-    def sample(self, u: np.ndarray, sizes: np.ndarray) -> PosterizeParams:
-        return PosterizeParams(u[:, 0] < self.p)
-
-    def lower(self, params: PosterizeParams) -> list[Op]:
+    def lower(self, params: AppliedParams) -> list[Op]:
         return [op(OpCode.posterize, np.where(params.applied, self.bits, 8))]
 
 

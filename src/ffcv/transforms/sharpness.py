@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
 from ffcv._core import OpCode
-from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_number, check_probability, check_seed
-
-
-class AdjustSharpnessParams(NamedTuple):
-    applied: np.ndarray  # bool [B]
+from ffcv.transforms.base import Op, op
+from ffcv.transforms.chance import AppliedParams, Chance
+from ffcv.transforms.validation import check_number
 
 
 @dataclass(frozen=True)
-class AdjustSharpness(ImageTransform):
+class AdjustSharpness(Chance):
     """Sharpens (factor > 1) or smooths (factor < 1) with probability `p` (torchvision's `RandomAdjustSharpness`)."""
 
     sharpness_factor: float
@@ -25,17 +22,12 @@ class AdjustSharpness(ImageTransform):
     seed: int | None = None
 
     family: ClassVar[str] = "sharpness"
-    draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_number("sharpness_factor", self.sharpness_factor, 0.0)
-        check_probability("p", self.p)
-        check_seed("seed", self.seed)
+        super().__post_init__()
 
-    def sample(self, u: np.ndarray, sizes: np.ndarray) -> AdjustSharpnessParams:
-        return AdjustSharpnessParams(u[:, 0] < self.p)
-
-    def lower(self, params: AdjustSharpnessParams) -> list[Op]:
+    def lower(self, params: AppliedParams) -> list[Op]:
         return [op(OpCode.sharpness, np.where(params.applied, self.sharpness_factor, 1.0))]
 
 

@@ -21,7 +21,15 @@ _ORDERS = np.array(list(permutations(range(4))))
 
 
 def run(ops: Sequence[tuple[OpCode, np.ndarray]], images: Tensor) -> Tensor:
-    """Applies operations with their parameters, float32 [B, columns], to images [B, 3, H, W]; a new tensor."""
+    """Applies operations with their parameters, float32 [B, columns], to images [B, 3, H, W]; a new tensor.
+
+    Raises:
+        ValueError: `images` or `parameters` have another shape.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be RGB, [B, 3, H, W], got {list(images.shape)}")
+    if any(len(parameters) != len(images) for _, parameters in ops):
+        raise ValueError(f"parameters must be those of {len(images)} images")
     whole = not images.is_floating_point()
     result = images.to(torch.float32, copy=True)
     for code, parameters in ops:
@@ -112,7 +120,7 @@ def _grayscale(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
 
 
 def _solarize(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
-    return torch.where(x >= _column(np.trunc(parameters[:, 1]), x), 255.0 - x, x)
+    return torch.where(x >= _column(parameters[:, 1], x), 255.0 - x, x)
 
 
 def _flip_horizontal(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:

@@ -7,6 +7,19 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+LARGEST_SIDE = 65535  # pixels; what a .beton file can hold
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is one finite number; numpy's count, True and False do not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(value: object) -> list[Any]:
+    """The elements of a list, tuple or array of finite numbers; empty for anything else."""
+    elements = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else []
+    return elements if all(is_number(element) for element in elements) else []
+
 
 def check_probability(name: str, value: float) -> None:
     if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
@@ -14,24 +27,31 @@ def check_probability(name: str, value: float) -> None:
 
 
 def check_size(name: str, value: object) -> tuple[int, int]:
-    """(height, width) from one positive int or a pair of them."""
-    pair = (value, value) if isinstance(value, int) else value
-    if not isinstance(pair, Sequence) or len(pair) != 2 or any(int(side) != side or side < 1 for side in pair):
-        raise ValueError(f"{name} must be a positive number of pixels or a pair (height, width), got {value!r}")
+    """(height, width) from one positive whole number or a pair of them."""
+    pair: list[Any] = [value, value] if is_number(value) else _numbers(value)
+    if len(pair) != 2 or not all(1 <= side <= LARGEST_SIDE and int(side) == side for side in pair):
+        raise ValueError(
+            f"{name} must be a positive number of pixels or a pair (height, width), at most {LARGEST_SIDE}, "
+            f"got {value!r}"
+        )
     return int(pair[0]), int(pair[1])
 
 
 def check_range(name: str, value: object, low: float, high: float, *, low_open: bool = False) -> tuple[float, float]:
     """An ordered pair (min, max) of finite numbers within low..high (`low_open`: above low)."""
-    allowed = f"{'(' if low_open else '['}{low:g}, {high:g}]"
-    ok = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, Real) for v in value)
-    if ok:
-        first, last = float(value[0]), float(value[1])  # type: ignore[index]
-        ok = math.isfinite(first) and math.isfinite(last) and low <= first <= last <= high
-        ok = ok and (first > low or not low_open)
-        if ok:
-            return first, last
-    raise ValueError(f"{name} must be a pair (min, max) with min <= max within {allowed}, got {value!r}")
+    pair = _numbers(value)
+    if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high or (low_open and pair[0] == low):
+        allowed = f"{'(' if low_open else '['}{low:g}, {high:g}]"
+        raise ValueError(f"{name} must be a pair (min, max) with min <= max within {allowed}, got {value!r}")
+    return float(pair[0]), float(pair[1])
+
+
+def check_pair(name: str, value: object, meaning: str, low: float = -math.inf, high: float = math.inf) -> None:
+    """Two finite numbers within low..high; `meaning` says of what."""
+    pair = _numbers(value)
+    if len(pair) != 2 or not all(low <= number <= high for number in pair):
+        allowed = "" if math.isinf(low) else f" within [{low:g}, {high:g}]"
+        raise ValueError(f"{name} must be None or a pair {meaning}{allowed}, got {value!r}")
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
@@ -40,14 +60,14 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
 
 
 def check_seed(name: str, value: int | None) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
         raise ValueError(f"{name} must be an int or None, got {value!r}")
 
 
 def check_colour(name: str, value: Any) -> tuple[int, int, int]:
     """(R, G, B) from one number or three, each in 0..255."""
-    triple: list[Any] = 3 * [value] if isinstance(value, Real) else list(value) if isinstance(value, Iterable) else []
-    if len(triple) != 3 or not all(isinstance(v, Real) for v in triple) or not all(0 <= v <= 255 for v in triple):
+    triple = 3 * [value] if is_number(value) else _numbers(value)
+    if len(triple) != 3 or not all(0 <= v <= 255 for v in triple):
         raise ValueError(f"{name} must be one number or three (R, G, B) within 0..255, got {value!r}")
     return int(triple[0]), int(triple[1]), int(triple[2])
 
@@ -61,10 +81,11 @@ def check_count(name: str, value: Any, low: int, high: float = math.inf) -> int:
     return int(value)
 
 
-def check_number(name: str, value: Any, low: float, high: float = math.inf) -> float:
-    """A finite number within low..high."""
-    number: Any = value if isinstance(value, Real) else math.nan
-    if not math.isfinite(number) or not low <= number <= high:
-        allowed = f"of at least {low:g}" if math.isinf(high) else f"within [{low:g}, {high:g}]"
+def check_number(name: str, value: Any, low: float, high: float = math.inf, *, low_open: bool = False) -> float:
+    """A finite number within low..high (`low_open`: above low)."""
+    if not is_number(value) or not low <= value <= high or (low_open and value == low):
+        opening = "(" if low_open else "["
+        bound = f"above {low:g}" if low_open else f"of at least {low:g}"
+        allowed = bound if math.isinf(high) else f"within {opening}{low:g}, {high:g}]"
         raise ValueError(f"{name} must be a finite number {allowed}, got {value!r}")
     return float(value)
