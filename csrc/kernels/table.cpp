@@ -28,6 +28,12 @@ void blur(const Planar&, const int32_t*, int, uint8_t*);
 void pack_float32(const Planar&, const float*, const float*, bool, float*);
 void pack_float16(const Planar&, const float*, const float*, bool, uint16_t*);
 void pack_uint8(const Planar&, bool, uint8_t*);
+bool decode_mcus(EntropyBits&, Mcu&, int);
+bool skip_mcus(EntropyBits&, const Mcu&, int);
+void upsample_across(const uint8_t*, int, uint8_t*);
+void upsample_both(const uint8_t*, const uint8_t*, int, int16_t*, uint8_t*);
+void ycbcr_to_rgb(const uint8_t*, const uint8_t*, const uint8_t*, int, uint8_t*);
+void grey_to_rgb(const uint8_t*, int, uint8_t*);
 
 extern const KernelTable table;
 const KernelTable table = {
@@ -53,6 +59,12 @@ const KernelTable table = {
     .pack_float32 = pack_float32,
     .pack_float16 = pack_float16,
     .pack_uint8 = pack_uint8,
+    .decode_mcus = decode_mcus,
+    .skip_mcus = skip_mcus,
+    .upsample_across = upsample_across,
+    .upsample_both = upsample_both,
+    .ycbcr_to_rgb = ycbcr_to_rgb,
+    .grey_to_rgb = grey_to_rgb,
 };
 
 }  // namespace FFCV_ISA
