@@ -116,7 +116,8 @@ private:
         if (out.dtype() == nb::dtype<float>()) return DType::float32;
         const nb::dlpack::dtype half{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
         if (out.dtype() == half) return DType::float16;
-        throw nb::value_error("out must be uint8, float16 or float32");
+        if (out.dtype() == nb::dtype<int16_t>()) return DType::bfloat16;  // its bits: numpy has no such type
+        throw nb::value_error("out must be uint8, float16, float32, or int16 for the bits of bfloat16");
     }
 
     void add(OpCode code, const Parameters& parameters) {

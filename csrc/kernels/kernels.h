@@ -71,6 +71,8 @@ struct KernelTable {
     void (*blur)(const Planar& view, const int32_t* weights, int kernel_size, uint8_t* scratch);
     void (*pack_float32)(const Planar& view, const float* scale, const float* bias, bool channels_first, float* out);
     void (*pack_float16)(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out);
+    void (*pack_bfloat16)(const Planar& view, const float* scale, const float* bias, bool channels_first,
+                          uint16_t* out);
     void (*pack_uint8)(const Planar& view, bool channels_first, uint8_t* out);
 
     // Decode the next `count` MCUs to where their blocks say, or pass over them. False for data that libjpeg-turbo has

@@ -23,6 +23,14 @@ uint16_t to_half(float value) {
     return static_cast<uint16_t>(sign | half);
 }
 
+// float32 -> bfloat16, rounding to nearest even as torch does.
+uint16_t to_bfloat(float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, 4);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return static_cast<uint16_t>(value != value ? 0x7fc0u : rounded);
+}
+
 struct KeepFloat {
     using type = float;
     static float convert(float value) { return value; }
@@ -30,6 +38,10 @@ struct KeepFloat {
 struct ToHalf {
     using type = uint16_t;
     static uint16_t convert(float value) { return to_half(value); }
+};
+struct ToBfloat {
+    using type = uint16_t;
+    static uint16_t convert(float value) { return to_bfloat(value); }
 };
 
 template <class Format>
@@ -60,6 +72,10 @@ void pack_float32(const Planar& view, const float* scale, const float* bias, boo
 
 void pack_float16(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out) {
     pack<ToHalf>(view, scale, bias, channels_first, out);
+}
+
+void pack_bfloat16(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out) {
+    pack<ToBfloat>(view, scale, bias, channels_first, out);
 }
 
 void pack_uint8(const Planar& view, bool channels_first, uint8_t* out) {

@@ -27,6 +27,7 @@ void add_noise(const Planar&, float, float, uint32_t, uint32_t);
 void blur(const Planar&, const int32_t*, int, uint8_t*);
 void pack_float32(const Planar&, const float*, const float*, bool, float*);
 void pack_float16(const Planar&, const float*, const float*, bool, uint16_t*);
+void pack_bfloat16(const Planar&, const float*, const float*, bool, uint16_t*);
 void pack_uint8(const Planar&, bool, uint8_t*);
 bool decode_mcus(EntropyBits&, Mcu&, int);
 bool skip_mcus(EntropyBits&, const Mcu&, int);
@@ -58,6 +59,7 @@ const KernelTable table = {
     .blur = blur,
     .pack_float32 = pack_float32,
     .pack_float16 = pack_float16,
+    .pack_bfloat16 = pack_bfloat16,
     .pack_uint8 = pack_uint8,
     .decode_mcus = decode_mcus,
     .skip_mcus = skip_mcus,

@@ -139,7 +139,7 @@ class ImageView:
             flips = (ops.pop(0).parameters[:, 0] == 1).astype(np.uint8)
         batch = len(crop[0])
         shape = (batch, 3, height, width) if self.output.channels_first else (batch, height, width, 3)
-        out = allocate(shape, self.output.dtype)
+        out = allocate(shape, self.output.memory_dtype)
         scale, bias = self.output.scale_and_bias
         boxes = self.decoder.transform.boxes(crop)
         view = _core.View(
@@ -159,10 +159,7 @@ class ImageView:
 
     def finish(self, rendered: np.ndarray, params: Params, key: BatchKey) -> Any:
         """What the batch holds: `rendered` as tensor and layout ask for, after the tail."""
-        batch: Any = torch.from_numpy(rendered) if self.output.is_tensor else rendered
-        if self.output.is_torch_image and not self.output.channels_first:
-            batch = batch.permute(0, 3, 1, 2)
-        return _run(self.tail, batch, params, key)
+        return _run(self.tail, self.output.wrap(rendered), params, key)
 
     def __str__(self) -> str:
         steps = " -> ".join(_title(step.transform) for step in (self.decoder, *self.transforms))
@@ -283,6 +280,8 @@ def compile_view(name: str, field: str, decoder: Any, operations: Sequence[Any],
     while rest and isinstance(rest[0], BatchTransform) and (folded := rest[0].fold(output)) is not None:
         output = folded
         rest.pop(0)
+    if not output.is_tensor and output.dtype == torch.bfloat16:
+        raise ValueError(f"pipeline {name!r}: numpy has no bfloat16: put ToTensor() into the pipeline")
     tail = _tail(streams, rest, output)
     if getattr(decoder, "output_size", None) is not None:  # a trial: what does not fit the view fails here
         _sample((*steps, *tail), BatchKey(np.zeros(1, np.int64), 0), _view_sizes(first, 1))
@@ -315,7 +314,7 @@ def _tail(streams: _Streams, operations: Sequence[Any], output: Output | None) -
     """What runs as batched Python; `output` is what rendering gives, None where the view holds no images."""
     name = streams.view
     channels_first = output is not None and output.is_torch_image
-    normalised = output is not None and output.dtype != np.uint8
+    normalised = output is not None and output.is_normalised
     result: list[BatchTransform | TailStep | CustomStep] = []
     for operation in operations:
         if isinstance(operation, RandomResizedCrop) and output is not None:
