@@ -214,14 +214,16 @@ const HuffmanLookup* RegionDecoder::table(const jpeg_decompress_struct& info, in
     if (number < 0 || number >= 4) return nullptr;
     const JHUFF_TBL* const from = is_dc ? info.dc_huff_tbl_ptrs[number] : info.ac_huff_tbl_ptrs[number];
     if (from == nullptr) return nullptr;
-    CachedTable& cached = tables_[static_cast<size_t>(number + (is_dc ? 0 : 4))];
-    if (std::memcmp(cached.bits.data(), from->bits, cached.bits.size()) != 0 ||
-        std::memcmp(cached.symbols.data(), from->huffval, cached.symbols.size()) != 0) {
-        std::memcpy(cached.bits.data(), from->bits, cached.bits.size());
-        std::memcpy(cached.symbols.data(), from->huffval, cached.symbols.size());
-        cached.is_valid = build(from->bits, from->huffval, is_dc, cached.lookup);
+    std::unique_ptr<CachedTable>& cached = tables_[static_cast<size_t>(number + (is_dc ? 0 : 4))];
+    const bool is_known = cached != nullptr && std::memcmp(cached->bits.data(), from->bits, cached->bits.size()) == 0 &&
+                          std::memcmp(cached->symbols.data(), from->huffval, cached->symbols.size()) == 0;
+    if (!is_known) {
+        if (cached == nullptr) cached.reset(new CachedTable);  // not set to zeros, as make_unique would
+        std::memcpy(cached->bits.data(), from->bits, cached->bits.size());
+        std::memcpy(cached->symbols.data(), from->huffval, cached->symbols.size());
+        cached->is_valid = build(from->bits, from->huffval, is_dc, cached->lookup);
     }
-    return cached.is_valid ? &cached.lookup : nullptr;
+    return cached->is_valid ? &cached->lookup : nullptr;
 }
 
 // The MCUs that `wanted` needs: where chroma is halved, with one chroma sample more on every side.

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -41,9 +42,9 @@ private:
     };
     // The tables of the last image: most files share the standard's.
     struct CachedTable {
-        std::array<uint8_t, 17> bits{};
-        std::array<uint8_t, 256> symbols{};
-        bool is_valid = false;
+        std::array<uint8_t, 17> bits;
+        std::array<uint8_t, 256> symbols;
+        bool is_valid;
         HuffmanLookup lookup;
     };
     class Walk;
@@ -55,7 +56,7 @@ private:
     bool decode_mcus();
     void convert_rows(const Region& wanted, Range rows, uint8_t* out);
 
-    std::array<CachedTable, 8> tables_;  // DC tables by number, then AC tables
+    std::array<std::unique_ptr<CachedTable>, 8> tables_;  // DC tables by number, then AC tables
     std::array<Component, 3> components_;
     int num_components_ = 0;
     int mcus_across_ = 0, mcus_down_ = 0;
