@@ -69,7 +69,7 @@ def compile_view(name: str, field: str, decoder: Any, operations: Sequence[Any],
     while rest and isinstance(rest[0], BatchTransform) and (folded := rest[0].fold(output)) is not None:
         output = folded
         rest.pop(0)
-    if not output.is_tensor and output.dtype == torch.bfloat16:
+    if not output.is_tensor and output.dtype is torch.bfloat16:
         raise ValueError(f"pipeline {name!r}: numpy has no bfloat16: put ToTensor() into the pipeline")
     tail = _tail(streams, rest, output)
     if getattr(decoder, "output_size", None) is not None:  # a trial: what does not fit the view fails here

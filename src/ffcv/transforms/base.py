@@ -206,7 +206,7 @@ class Output:
 def _output_dtype(dtype: Any) -> np.dtype | torch.dtype | None:
     """The `Output.dtype` for what users write; None for those that the core does not write."""
     known = {torch.uint8: np.uint8, torch.float16: np.float16, torch.float32: np.float32}
-    if dtype == torch.bfloat16:
+    if dtype is torch.bfloat16:
         return torch.bfloat16
     if isinstance(dtype, torch.dtype):
         return np.dtype(known[dtype]) if dtype in known else None

@@ -32,7 +32,7 @@ class NormalizeImage(BatchTransform):
                 raise ValueError(f"{name} must be three finite numbers (R, G, B), got {value!r}")
         if min(std) <= 0:
             raise ValueError(f"std must be above 0, got {std!r}")
-        if type == torch.bfloat16:
+        if type is torch.bfloat16:
             dtype = torch.bfloat16
         elif isinstance(type, torch.dtype) or np.dtype(type) not in _TORCH_DTYPES:
             raise ValueError(f"type must be np.float16, np.float32 or torch.bfloat16, got {type!r}")
