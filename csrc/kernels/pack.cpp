@@ -18,9 +18,10 @@ uint16_t to_half(float value) {
     __builtin_memcpy(&subnormal, &shifted, 4);
     subnormal -= 0x3f000000u;
     const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-    uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
-    half = magnitude >= 0x47800000u ? 0x7c00u : half;
-    return static_cast<uint16_t>(sign | half);
+    // Masks, for compilers make branches of a choice between sums, which they do not vectorise.
+    const uint32_t is_subnormal = 0u - (magnitude < 0x38800000u), is_infinite = 0u - (magnitude >= 0x47800000u);
+    const uint32_t half = (subnormal & is_subnormal) | (normal & ~is_subnormal);
+    return static_cast<uint16_t>(sign | (0x7c00u & is_infinite) | (half & ~is_infinite));
 }
 
 // float32 -> bfloat16, rounding to nearest even as torch does.
