@@ -26,7 +26,7 @@ import numpy as np
 
 from ffcv import DatasetWriter, Loader
 from ffcv.fields import IntField, RGBImageField
-from ffcv.pipeline.views import BatchKey
+from ffcv.pipeline.steps import BatchKey
 from ffcv.transforms import (
     NormalizeImage,
     RandomColorJitter,

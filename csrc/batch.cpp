@@ -44,7 +44,7 @@ void check_boxes(std::span<const ViewProgram> views, size_t sample, int height, 
     }
 }
 
-size_t item_size(DType dtype) { return dtype == DType::uint8 ? 1 : dtype == DType::float16 ? 2 : 4; }
+size_t item_size(DType dtype) { return dtype == DType::uint8 ? 1 : dtype == DType::float32 ? 4 : 2; }
 
 uint8_t* slot(const ViewProgram& program, size_t sample) {
     const size_t values = 3 * static_cast<size_t>(program.height) * static_cast<size_t>(program.width);
@@ -61,6 +61,9 @@ void pack(const ViewProgram& program, size_t sample, const Planar& image, size_t
         case DType::float16:
             return kernels().pack_float16(image, to.scale, to.bias, to.channels_first,
                                           reinterpret_cast<uint16_t*>(target));
+        case DType::bfloat16:
+            return kernels().pack_bfloat16(image, to.scale, to.bias, to.channels_first,
+                                           reinterpret_cast<uint16_t*>(target));
         case DType::float32:
             return kernels().pack_float32(image, to.scale, to.bias, to.channels_first,
                                           reinterpret_cast<float*>(target));
@@ -81,7 +84,7 @@ struct Renderer::Worker {
     PointChain chain;
     std::vector<uint8_t> encoded, decoded, view, scratch;
 
-    std::span<const uint8_t> read(const ImageBatch& images, size_t sample);
+    std::span<const uint8_t> read(const ImageBatch& images, size_t sample, size_t begin, size_t end);
     Pixels decode(const ImageBatch& images, size_t sample, const Region& wanted);
     void resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip, const Planar& out);
     void place(const Pixels& source, const Region& box, bool flip, const Planar& out);
@@ -114,30 +117,41 @@ void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProg
     }
 }
 
-std::span<const uint8_t> Renderer::Worker::read(const ImageBatch& images, size_t sample) {
+// Bytes `begin` to `end` of the sample's.
+std::span<const uint8_t> Renderer::Worker::read(const ImageBatch& images, size_t sample, size_t begin, size_t end) {
     const uint64_t offset = images.offsets[sample], size = images.sizes[sample];
     if (images.file != nullptr) {
-        const std::span<uint8_t> bytes(grown(encoded, size), size);
-        images.file->read(offset, bytes);
+        const std::span<uint8_t> bytes(grown(encoded, end - begin), end - begin);
+        images.file->read(offset + begin, bytes);
         return bytes;
     }
     if (offset > images.storage.size() || size > images.storage.size() - offset)
         throw DecodeError("its bytes (offset " + std::to_string(offset) + ", size " + std::to_string(size) +
                           ") lie outside the file");
-    return images.storage.subspan(offset, size);
+    return images.storage.subspan(offset + begin, end - begin);
 }
 
 Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const Region& wanted) {
-    const std::span<const uint8_t> bytes = read(images, sample);
+    const bool is_raw = static_cast<ImageMode>(images.modes[sample]) == ImageMode::raw;
+    size_t begin = 0, end = images.sizes[sample], corner = 0;
+    const size_t stride = static_cast<size_t>(images.shapes[2 * sample + 1]) * 3;
+    if (is_raw) {
+        const int height = images.shapes[2 * sample];
+        if (end < stride * static_cast<size_t>(height))
+            throw DecodeError("raw image of " + std::to_string(height) + "x" + std::to_string(stride / 3) +
+                              " has only " + std::to_string(end) + " bytes");
+        corner = static_cast<size_t>(wanted.top) * stride + static_cast<size_t>(wanted.left) * 3;
+        // Only what lies between the region's first and last pixel, unless the whole is to be verified.
+        if (images.checksums == nullptr) {
+            begin = corner;
+            end = corner + static_cast<size_t>(wanted.height - 1) * stride + static_cast<size_t>(wanted.width) * 3;
+        }
+    }
+    const std::span<const uint8_t> bytes = read(images, sample, begin, end);
     if (images.checksums != nullptr && crc32c(bytes) != images.checksums[sample])
         throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
-    if (static_cast<ImageMode>(images.modes[sample]) == ImageMode::jpeg) return decoder.decode(bytes, wanted, decoded);
-    const int height = images.shapes[2 * sample], width = images.shapes[2 * sample + 1];
-    const size_t stride = static_cast<size_t>(width) * 3;
-    if (bytes.size() < stride * static_cast<size_t>(height))
-        throw DecodeError("raw image of " + std::to_string(height) + "x" + std::to_string(width) + " has only " +
-                          std::to_string(bytes.size()) + " bytes");
-    return {bytes.data(), stride, {0, 0, height, width}};  // raw pixels are cropped where they were read
+    if (!is_raw) return decoder.decode(bytes, wanted, decoded);
+    return {bytes.data() + (corner - begin), stride, wanted};  // raw pixels are cropped where they were read
 }
 
 void Renderer::Worker::resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip,

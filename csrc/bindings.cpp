@@ -53,7 +53,7 @@ std::tuple<int, int, int> jpeg_info(Bytes data) {
     return {header.height, header.width, header.components};
 }
 
-auto decode_jpeg(Bytes data) {
+auto decode_jpeg(Bytes data, JpegDecoder::Engine engine) {
     std::vector<uint8_t> buffer;
     Region whole;
     {
@@ -61,7 +61,7 @@ auto decode_jpeg(Bytes data) {
         JpegDecoder decoder;
         const JpegHeader header = decoder.read_header(span_of(data));
         whole = {0, 0, header.height, header.width};
-        decoder.decode(span_of(data), whole, buffer);
+        decoder.decode(span_of(data), whole, buffer, engine);
     }
     const size_t height = static_cast<size_t>(whole.height), width = static_cast<size_t>(whole.width);
     auto* const pixels = new std::vector<uint8_t>(std::move(buffer));
@@ -116,7 +116,8 @@ private:
         if (out.dtype() == nb::dtype<float>()) return DType::float32;
         const nb::dlpack::dtype half{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
         if (out.dtype() == half) return DType::float16;
-        throw nb::value_error("out must be uint8, float16 or float32");
+        if (out.dtype() == nb::dtype<int16_t>()) return DType::bfloat16;  // its bits: numpy has no such type
+        throw nb::value_error("out must be uint8, float16, float32, or int16 for the bits of bfloat16");
     }
 
     void add(OpCode code, const Parameters& parameters) {
@@ -185,8 +186,14 @@ NB_MODULE(_core, m) {
     m.def("uniforms", &draw_uniforms, "seed"_a, "stream"_a, "epoch"_a, "samples"_a, "count"_a,
           "float64 [B, count] in [0, 1): row i is a function of (seed, stream, epoch, samples[i]) alone.");
     m.def("jpeg_info", &jpeg_info, "data"_a, "(height, width, components) of a JPEG's header; raises DecodeError.");
-    m.def("decode_jpeg", &decode_jpeg, "data"_a,
-          "uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged.");
+    nb::enum_<JpegDecoder::Engine>(m, "JpegEngine", "Who decodes a JPEG; the pixels are the same (for tests).")
+        .value("any", JpegDecoder::Engine::any)
+        .value("ours", JpegDecoder::Engine::ours)
+        .value("libjpeg", JpegDecoder::Engine::libjpeg);
+    m.def("decode_jpeg", &decode_jpeg, "data"_a, "engine"_a = JpegDecoder::Engine::any,
+          "uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged, or where "
+          "`engine` "
+          "does not take it.");
     m.def("isa", [] { return kernels().isa; }, "The instruction set of the kernels in use.");
     m.def(
         "select_isa", [](const std::string& isa) { return select_kernels(isa.c_str()); }, "isa"_a,

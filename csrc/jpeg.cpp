@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "jpeg_errors.h"
+#include "region_decoder.h"
 #include "scan.h"
 
 namespace ffcv {
@@ -11,6 +12,7 @@ struct JpegDecoder::Handle {
     jpeg_decompress_struct info;
     JpegErrors errors;
     ScanChecker scan_checker;
+    RegionDecoder region_decoder;
 
     void begin(std::span<const uint8_t> bytes);
     bool scan_is_whole();
@@ -142,7 +144,8 @@ JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_
     return header;
 }
 
-Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, const Region& wanted, std::vector<uint8_t>& buffer) {
+Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, const Region& wanted, std::vector<uint8_t>& buffer,
+                           Engine engine) {
     jpeg_decompress_struct& info = handle_->info;
     if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
@@ -156,6 +159,12 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, const Region& wanted,
         jpeg_abort_decompress(&info);
         throw DecodeError("JPEG is " + std::to_string(height) + "x" + std::to_string(width) +
                           " (height x width), smaller than the file's metadata says");
+    }
+    if (engine != Engine::libjpeg) {
+        const std::optional<Pixels> pixels = handle_->region_decoder.decode(info, wanted, buffer);
+        if (pixels || engine == Engine::ours) jpeg_abort_decompress(&info);
+        if (pixels) return *pixels;
+        if (engine == Engine::ours) throw DecodeError("left to libjpeg-turbo");
     }
     info.out_color_space = JCS_RGB;
     jpeg_start_decompress(&info);

@@ -1,4 +1,4 @@
-// JPEG decoding on libjpeg-turbo: one handle per thread, regions, errors as exceptions.
+// JPEG decoding: libjpeg-turbo and a faster decoder of what most files are, regions, errors as exceptions.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -33,7 +33,8 @@ struct JpegHeader {
     int height = 0, width = 0, components = 0;
 };
 
-// A libjpeg-turbo decompressor. Not thread-safe: one per thread, reused for every image of that thread.
+// Headers and all that is unusual or damaged are libjpeg-turbo's; the rest is RegionDecoder's. Not thread-safe: one per
+// thread, reused for every image of that thread.
 class JpegDecoder {
 public:
     JpegDecoder();
@@ -41,14 +42,18 @@ public:
     JpegDecoder(const JpegDecoder&) = delete;
     JpegDecoder& operator=(const JpegDecoder&) = delete;
 
+    // Who decodes: whoever is faster, or one of them (for tests: the pixels are the same).
+    enum class Engine { any, ours, libjpeg };
+
     JpegHeader read_header(std::span<const uint8_t> bytes);
 
     // Finds all damage that decoding the whole would find, several times faster. `buffer` is scratch.
     JpegHeader check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer);
 
     // Decodes at least `wanted` (within the image) into `buffer`, which grows as needed; the pixels inside `wanted` are
-    // those of a full decode. Throws DecodeError for anything that a full decode would have to guess at.
-    Pixels decode(std::span<const uint8_t> bytes, const Region& wanted, std::vector<uint8_t>& buffer);
+    // those of a full decode by libjpeg-turbo. Throws DecodeError for anything that it would have to guess at.
+    Pixels decode(std::span<const uint8_t> bytes, const Region& wanted, std::vector<uint8_t>& buffer,
+                  Engine engine = Engine::any);
 
 private:
     struct Handle;

@@ -48,7 +48,7 @@ struct Op {
     const float* row(size_t sample) const { return parameters + sample * num_columns; }
 };
 
-enum class DType : int { uint8 = 0, float16 = 1, float32 = 2 };
+enum class DType : int { uint8, float16, bfloat16, float32 };
 
 // Where a view goes, and as what: value = pixel * scale + bias for the float types.
 struct Output {

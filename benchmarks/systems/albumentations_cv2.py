@@ -1,6 +1,6 @@
 """Albumentations on OpenCV images, in a torch DataLoader with worker processes.
 
-Not part of the development environment: `make bench-setup` installs it beside.
+Not part of the development environment: benchmarks/views.py says how to install it beside.
 """
 
 from __future__ import annotations

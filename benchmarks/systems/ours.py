@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -54,9 +55,14 @@ def _views(workload: str) -> list[list]:
 def batches(workload: str, source: Source, threads: int) -> Iterator[int]:
     """Yields the number of images of each batch, as it comes."""
     name, _, raw = workload.partition(" ")
+    yield from batches_of(source.raw_beton if raw else source.beton, name, threads)
+
+
+def batches_of(path: Path, name: str, threads: int) -> Iterator[int]:
+    """The same from any `.beton` file."""
     pipelines = {"image" if i == 0 else f"image{i}": view for i, view in enumerate(_views(name))}
     loader = Loader(
-        source.raw_beton if raw else source.beton,
+        path,
         BATCH_SIZE,
         order=OrderOption.RANDOM,
         seed=0,

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/mcu.h"
+
 namespace ffcv {
 
 // A view [3, height, width], or a part of it whose planes lie as far apart as the whole view's.
@@ -87,7 +89,21 @@ struct KernelTable {
     void (*blur)(const Planar& view, const int16_t* weights, int kernel_size, uint8_t* scratch);
     void (*pack_float32)(const Planar& view, const float* scale, const float* bias, bool channels_first, float* out);
     void (*pack_float16)(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out);
+    void (*pack_bfloat16)(const Planar& view, const float* scale, const float* bias, bool channels_first,
+                          uint16_t* out);
     void (*pack_uint8)(const Planar& view, bool channels_first, uint8_t* out);
+
+    // Decode the next `count` MCUs to where their blocks say, or pass over them. False for data that libjpeg-turbo has
+    // to judge: damaged, or so extreme that implementations differ.
+    bool (*decode_mcus)(EntropyBits& bits, Mcu& mcu, int count);
+    bool (*skip_mcus)(EntropyBits& bits, const Mcu& mcu, int count);
+    // Twice as many samples in a row, from `count` and one more on either side ("fancy upsampling": a triangle filter).
+    void (*upsample_across)(const uint8_t* samples, int count, uint8_t* out);
+    // The same for a row that lies between `near` and `far`, nearer to `near`; `scratch` holds count + 2 numbers.
+    void (*upsample_both)(const uint8_t* near, const uint8_t* far, int count, int16_t* scratch, uint8_t* out);
+    // A row of components -> interleaved RGB; up to 63 bytes behind the components' rows are read.
+    void (*ycbcr_to_rgb)(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int width, uint8_t* rgb);
+    void (*grey_to_rgb)(const uint8_t* luma, int width, uint8_t* rgb);
 };
 
 // The table for the best instruction set of this machine, or the one that select_kernels() named.

@@ -18,9 +18,18 @@ uint16_t to_half(float value) {
     __builtin_memcpy(&subnormal, &shifted, 4);
     subnormal -= 0x3f000000u;
     const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-    uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
-    half = magnitude >= 0x47800000u ? 0x7c00u : half;
-    return static_cast<uint16_t>(sign | half);
+    // Masks, for compilers make branches of a choice between sums, which they do not vectorise.
+    const uint32_t is_subnormal = 0u - (magnitude < 0x38800000u), is_infinite = 0u - (magnitude >= 0x47800000u);
+    const uint32_t half = (subnormal & is_subnormal) | (normal & ~is_subnormal);
+    return static_cast<uint16_t>(sign | (0x7c00u & is_infinite) | (half & ~is_infinite));
+}
+
+// float32 -> bfloat16, rounding to nearest even as torch does.
+uint16_t to_bfloat(float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, 4);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return static_cast<uint16_t>(value != value ? 0x7fc0u : rounded);
 }
 
 struct KeepFloat {
@@ -30,6 +39,10 @@ struct KeepFloat {
 struct ToHalf {
     using type = uint16_t;
     static uint16_t convert(float value) { return to_half(value); }
+};
+struct ToBfloat {
+    using type = uint16_t;
+    static uint16_t convert(float value) { return to_bfloat(value); }
 };
 
 template <class Format>
@@ -60,6 +73,10 @@ void pack_float32(const Planar& view, const float* scale, const float* bias, boo
 
 void pack_float16(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out) {
     pack<ToHalf>(view, scale, bias, channels_first, out);
+}
+
+void pack_bfloat16(const Planar& view, const float* scale, const float* bias, bool channels_first, uint16_t* out) {
+    pack<ToBfloat>(view, scale, bias, channels_first, out);
 }
 
 void pack_uint8(const Planar& view, bool channels_first, uint8_t* out) {

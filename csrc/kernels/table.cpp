@@ -22,7 +22,14 @@ void add_noise(const Planar&, float, float, uint32_t, uint32_t);
 void blur(const Planar&, const int16_t*, int, uint8_t*);
 void pack_float32(const Planar&, const float*, const float*, bool, float*);
 void pack_float16(const Planar&, const float*, const float*, bool, uint16_t*);
+void pack_bfloat16(const Planar&, const float*, const float*, bool, uint16_t*);
 void pack_uint8(const Planar&, bool, uint8_t*);
+bool decode_mcus(EntropyBits&, Mcu&, int);
+bool skip_mcus(EntropyBits&, const Mcu&, int);
+void upsample_across(const uint8_t*, int, uint8_t*);
+void upsample_both(const uint8_t*, const uint8_t*, int, int16_t*, uint8_t*);
+void ycbcr_to_rgb(const uint8_t*, const uint8_t*, const uint8_t*, int, uint8_t*);
+void grey_to_rgb(const uint8_t*, int, uint8_t*);
 
 extern const KernelTable table;
 const KernelTable table = {
@@ -42,7 +49,14 @@ const KernelTable table = {
     .blur = blur,
     .pack_float32 = pack_float32,
     .pack_float16 = pack_float16,
+    .pack_bfloat16 = pack_bfloat16,
     .pack_uint8 = pack_uint8,
+    .decode_mcus = decode_mcus,
+    .skip_mcus = skip_mcus,
+    .upsample_across = upsample_across,
+    .upsample_both = upsample_both,
+    .ycbcr_to_rgb = ycbcr_to_rgb,
+    .grey_to_rgb = grey_to_rgb,
 };
 
 }  // namespace FFCV_ISA

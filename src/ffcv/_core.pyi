@@ -91,9 +91,18 @@ def uniforms(seed: int, stream: int, epoch: int, samples: Annotated[NDArray[nump
 def jpeg_info(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[int, int, int]:
     """(height, width, components) of a JPEG's header; raises DecodeError."""
 
-def decode_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
+class JpegEngine(enum.Enum):
+    """Who decodes a JPEG; the pixels are the same (for tests)."""
+
+    any = 0
+
+    ours = 1
+
+    libjpeg = 2
+
+def decode_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], engine: JpegEngine = JpegEngine.any) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
     """
-    uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged.
+    uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged, or where `engine` does not take it.
     """
 
 def isa() -> str:

@@ -192,6 +192,13 @@ def exercise_jpeg(data: np.ndarray) -> bool:
             outcomes.append(False)
     assert outcomes[0] == outcomes[1], "check_jpeg and decode_jpeg disagree"
     _render(data, height, width)
+    try:
+        ours = _core.decode_jpeg(data, _core.JpegEngine.ours)
+    except DecodeError:
+        ours = None
+    if ours is not None:
+        theirs = _core.decode_jpeg(data, _core.JpegEngine.libjpeg)  # which must not complain either
+        assert np.array_equal(ours, theirs), "our decoder and libjpeg-turbo disagree"
     return outcomes[0] and components in (1, 3)
 
 

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from command_line import run
-from ffcv import _core
+from ffcv import Loader, _core
 from ffcv._restart_index import RestartIndex
 from ffcv.errors import DecodeError
 from ffcv.fields import EncodedImage, RGBImageField
 from ffcv.format import Section
 from ffcv.reader import Reader
+from ffcv.transforms import CenterCrop
 from ffcv.writer import DatasetWriter
 from photos import as_array, photos
 
@@ -122,6 +123,25 @@ def test_the_section(tmp_path: Path) -> None:
     for size in (0, 10, 17, content.size - 1, content.size - 4):
         with pytest.raises(ValueError, match="section of restart markers"):
             RestartIndex.from_bytes(content[:size])
+
+
+def test_a_loader_jumps_over_rows_and_says_so(tmp_path: Path) -> None:
+    """Damage outside of the crop is not seen, where there are markers; crops are the same with and without them."""
+    plain = jpeg(NOISE.resize((160, 160)), subsampling=2)
+    marked = _core.add_restart_markers(plain)
+    broken = marked.copy()
+    rows = _core.restart_index(marked)
+    broken[rows[0] : rows[1] - 2] = 0xA5
+    batches = []
+    for name, data in (("plain", plain), ("marked", marked), ("broken", broken)):
+        path = tmp_path / f"{name}.beton"
+        sample = (EncodedImage(data.tobytes(), 160, 160),)
+        DatasetWriter(path, {"image": RGBImageField()}, num_workers=1).from_indexed_dataset([sample])
+        with Loader(path, 1, num_workers=1, pipelines={"image": [CenterCrop((64, 64), 0.4)]}) as loader:
+            assert ("jumped over by restart markers" in str(loader.plan)) == (name != "plain")
+            batches.append(next(iter(loader)).image)
+    np.testing.assert_array_equal(batches[0], batches[1])
+    np.testing.assert_array_equal(batches[0], batches[2])
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,11 @@ import torch
 
 from ffcv.fields.decoder import Decoder
 from ffcv.fields.decoders import BytesDecoder, FloatDecoder, IntDecoder, NDArrayDecoder
+from ffcv.pipeline.compile_view import compile_view
 from ffcv.pipeline.custom import CustomDecoder
 from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.spec import PipelineSpec
-from ffcv.pipeline.views import View, compile_view
+from ffcv.pipeline.views import View
 from ffcv.reader import Reader
 from ffcv.transforms.base import ArrayDecoder, ImageDecoder
 from ffcv.transforms.ops import ToTensor

@@ -29,7 +29,7 @@ from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.plan import Plan
 from ffcv.pipeline.source import Source
 from ffcv.pipeline.spec import PipelineSpec
-from ffcv.pipeline.views import BatchKey
+from ffcv.pipeline.steps import BatchKey
 from ffcv.random import RNG_VERSION
 from ffcv.reader import Reader
 

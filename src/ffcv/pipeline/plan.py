@@ -11,9 +11,11 @@ import torch
 
 from ffcv import _core
 from ffcv.errors import DecodeError, FormatError, message_of
+from ffcv.format import Section
 from ffcv.pipeline.owned import OwnedAllocations
 from ffcv.pipeline.source import FileSource, Source
-from ffcv.pipeline.views import Allocate, ArrayView, BatchKey, ColumnView, CustomView, ImageView, Params, View
+from ffcv.pipeline.steps import BatchKey, Params
+from ffcv.pipeline.views import Allocate, ArrayView, ColumnView, CustomView, ImageView, View
 from ffcv.reader import Reader
 
 
@@ -44,7 +46,22 @@ class Plan:
         self.batch_type = namedtuple("Batch", names, rename=True)
 
     def __str__(self) -> str:
-        return "\n".join(str(view) for view in self.views)
+        decodes = [self._decode_title(field, views) for field, views in self._image_views().items()]
+        return "\n".join([*decodes, *map(str, self.views)])
+
+    def _image_views(self) -> dict[str, list[ImageView]]:
+        """By field: the views that are rendered together."""
+        found: dict[str, list[ImageView]] = {}
+        for view in self.views:
+            if isinstance(view, ImageView):
+                found.setdefault(view.field, []).append(view)
+        return found
+
+    def _decode_title(self, field: str, views: Sequence[ImageView]) -> str:
+        names = ", ".join(view.name for view in views)
+        text = f"field {field}: core: each image decoded once for {names}, only the rectangle that holds their crops"
+        marked = Section.JPEG_RESTART_INDEX in self.reader.sections
+        return text + "; other rows are jumped over by restart markers" * marked
 
     def render(self, key: BatchKey, renderer: _core.Renderer, allocate: Allocate, source: Source | None = None) -> Any:
         """Makes one batch.
@@ -80,12 +97,10 @@ class Plan:
             for view in self.views
         }
         finished: dict[str, Any] = {}
-        for field in dict.fromkeys(view.field for view in self.views):
-            images = [view for view in self.views if view.field == field and isinstance(view, ImageView)]
-            if images:
-                outs = self._render_images(field, images, rows[field], params, key, renderer, allocate, source)
-                for view, out in zip(images, outs, strict=True):
-                    finished[view.name] = view.finish(out, params[view.name], key)
+        for field, images in self._image_views().items():
+            outs = self._render_images(field, images, rows[field], params, key, renderer, allocate, source)
+            for view, out in zip(images, outs, strict=True):
+                finished[view.name] = view.finish(out, params[view.name], key)
         for view in self.views:
             if isinstance(view, ArrayView):
                 finished[view.name] = view.finish(params[view.name], key)

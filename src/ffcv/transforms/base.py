@@ -153,7 +153,7 @@ class Output:
     """How the core writes a view into the batch: value = (pixel - mean) / std, cast to `dtype`.
 
     Attributes:
-        dtype: uint8, float16 or float32.
+        dtype: numpy's uint8, float16 or float32, or torch.bfloat16.
         mean: On the 0..255 scale, one for each of R, G, B; only for float dtypes.
         std: Likewise.
         channels_first: Memory is [B, 3, H, W] instead of [B, H, W, 3].
@@ -161,7 +161,7 @@ class Output:
         is_torch_image: Shown as [B, 3, H, W] whatever the memory layout.
     """
 
-    dtype: np.dtype = UINT8
+    dtype: np.dtype | torch.dtype = UINT8
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channels_first: bool = False
@@ -172,10 +172,45 @@ class Output:
         return replace(self, **changes)
 
     @property
+    def memory_dtype(self) -> np.dtype:
+        """Of the arrays that the core fills; int16 holds the bits of bfloat16, which numpy does not have."""
+        return self.dtype if isinstance(self.dtype, np.dtype) else np.dtype(np.int16)
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether the values are no pixels in 0..255 any more."""
+        return self.mean != (0.0, 0.0, 0.0) or self.std != (1.0, 1.0, 1.0)
+
+    def converted(self, dtype: Any) -> Output | None:
+        """With another dtype, where rounding once gives the same bits as rounding on the way; else None."""
+        target = None if isinstance(dtype, torch.dtype) != self.is_tensor else _output_dtype(dtype)
+        if target is None or (self.dtype != UINT8 and self.dtype != np.float32) or target == UINT8:
+            return self if target is not None and target == self.dtype else None
+        return replace(self, dtype=target)
+
+    def wrap(self, rendered: np.ndarray) -> np.ndarray | torch.Tensor:
+        """What the core has filled, as the batch holds it."""
+        if not self.is_tensor:
+            return rendered
+        tensor = torch.from_numpy(rendered)
+        tensor = tensor if isinstance(self.dtype, np.dtype) else tensor.view(self.dtype)
+        return tensor.permute(0, 3, 1, 2) if self.is_torch_image and not self.channels_first else tensor
+
+    @property
     def scale_and_bias(self) -> tuple[np.ndarray, np.ndarray]:
         """float32 [3] each: value = float32(pixel) * scale + bias, each step rounded to float32."""
         mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
         return (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+def _output_dtype(dtype: Any) -> np.dtype | torch.dtype | None:
+    """The `Output.dtype` for what users write; None for those that the core does not write."""
+    known = {torch.uint8: np.uint8, torch.float16: np.float16, torch.float32: np.float32}
+    if dtype is torch.bfloat16:
+        return torch.bfloat16
+    if isinstance(dtype, torch.dtype):
+        return np.dtype(known[dtype]) if dtype in known else None
+    return np.dtype(dtype) if np.dtype(dtype) in (np.uint8, np.float16, np.float32) else None
 
 
 class BatchTransform(ABC):

@@ -20,7 +20,8 @@ class NormalizeImage(BatchTransform):
     Args:
         mean: One number for each of R, G and B, on the 0..255 scale.
         std: Likewise, > 0.
-        type: numpy dtype of the result: float16 or float32.
+        type: dtype of the result: np.float16, np.float32, or torch.bfloat16 (rounded to nearest even; for tensors, so
+            with `ToTensor` in the pipeline).
 
     Takes arrays or tensors uint8 [B, H, W, 3] before `ToTorchImage`, or tensors [B, 3, H, W] after it, on any device.
     """
@@ -31,9 +32,13 @@ class NormalizeImage(BatchTransform):
                 raise ValueError(f"{name} must be three finite numbers (R, G, B), got {value!r}")
         if min(std) <= 0:
             raise ValueError(f"std must be above 0, got {std!r}")
-        if np.dtype(type) not in _TORCH_DTYPES:
-            raise ValueError(f"type must be np.float16 or np.float32, got {type!r}")
-        self.output = Output(np.dtype(type), _triple(mean), _triple(std))
+        if type is torch.bfloat16:
+            dtype = torch.bfloat16
+        elif isinstance(type, torch.dtype) or np.dtype(type) not in _TORCH_DTYPES:
+            raise ValueError(f"type must be np.float16, np.float32 or torch.bfloat16, got {type!r}")
+        else:
+            dtype = np.dtype(type)
+        self.output = Output(dtype, _triple(mean), _triple(std))
 
     def __repr__(self) -> str:
         return f"NormalizeImage({self.output.mean}, {self.output.std}, {self.output.dtype})"
@@ -45,12 +50,15 @@ class NormalizeImage(BatchTransform):
 
     def __call__(self, batch: Any) -> Any:
         scale, bias = self.output.scale_and_bias
+        dtype = self.output.dtype
         if isinstance(batch, np.ndarray):
-            return (batch.astype(np.float32) * scale + bias).astype(self.output.dtype)
+            if isinstance(dtype, torch.dtype):
+                raise ValueError("numpy has no bfloat16: put ToTensor() before NormalizeImage, or choose another type")
+            return (batch.astype(np.float32) * scale + bias).astype(dtype)
         shape = (3,) if batch.shape[-1] == 3 and batch.shape[1] != 3 else (3, 1, 1)
         factor = torch.from_numpy(scale).to(batch.device).view(shape)
         offset = torch.from_numpy(bias).to(batch.device).view(shape)
-        return (batch.float() * factor + offset).to(_TORCH_DTYPES[self.output.dtype])
+        return (batch.float() * factor + offset).to(_TORCH_DTYPES.get(dtype, dtype))
 
 
 def _triple(values: Numbers) -> tuple[float, float, float]:

@@ -71,10 +71,16 @@ class ToDevice(BatchTransform):
 
 
 class Convert(BatchTransform):
-    """Changes the dtype of the values: a torch dtype for tensors, a numpy dtype for arrays."""
+    """Changes the dtype of the values: a torch dtype for tensors, a numpy dtype for arrays.
+
+    The core itself writes uint8, float16, float32 and (tensors) bfloat16, rounded to nearest even.
+    """
 
     def __init__(self, target_dtype: Any) -> None:
         self.target_dtype = target_dtype
+
+    def fold(self, output: Output) -> Output | None:
+        return output.converted(self.target_dtype)
 
     def __call__(self, batch: Any) -> Any:
         return batch.astype(self.target_dtype) if isinstance(batch, np.ndarray) else batch.to(self.target_dtype)

@@ -1,0 +1,68 @@
+// What the kernels need to decode MCUs (minimum coded units) of sequential Huffman-coded JPEGs: plain data.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace ffcv {
+
+// A Huffman table that is made for looking several bits up at once.
+struct HuffmanLookup {
+    static constexpr int window = 11;
+    static constexpr int end_of_block = 128;  // counts as so many coefficients
+    static constexpr int nowhere = 64 + 16;   // a distance from which no coefficient of a block can be reached
+
+    // What the next bits say: up to two coefficients and the end of the block, as far as their codes lie in the window.
+    // In bytes from the lowest: the bits of all codes and values (0 if the first code is longer than the window); by
+    // how many coefficients it goes on; how many coefficients further the two are, or `nowhere`; then for each of the
+    // two, how many bits follow its value in a buffer of 64, and the value's own bits.
+    using Entry = uint64_t;
+    enum Byte { bits, advance, place, shift = 4, size = 5 };
+    [[gnu::always_inline]] static int get(Entry entry, int byte) { return entry >> (8 * byte) & 255; }
+
+    Entry one[1 << window];  // only one coefficient, or the end
+    Entry two[1 << window];
+    // For longer codes: those of up to i bits are below limit[i], left-aligned in 16 bits; the symbol of a code of i
+    // bits is symbols[code - offset[i]].
+    int32_t limit[18];
+    int32_t offset[17];
+    uint8_t symbols[256];
+};
+
+// The entry of a code of `length` bits.
+[[gnu::always_inline]] inline HuffmanLookup::Entry huffman_entry(int length, int symbol, bool is_dc) {
+    constexpr int nowhere = HuffmanLookup::nowhere;
+    const int size = is_dc ? symbol : symbol & 15, zeros = is_dc ? 0 : symbol >> 4, bits = length + size;
+    const bool ends = !is_dc && size == 0 && zeros != 15;
+    const uint32_t low = static_cast<uint32_t>(bits | (ends ? HuffmanLookup::end_of_block : zeros + 1) << 8 |
+                                               (ends ? nowhere : zeros) << 16) |
+                         static_cast<uint32_t>(nowhere) << 24;
+    return low | static_cast<uint64_t>((64 - bits) | size << 8) << 32;
+}
+
+// Entropy-coded data without stuffed zeros and markers. Behind `end` lie `padding` readable bytes.
+struct EntropyBits {
+    static constexpr size_t padding = 4096;  // more than any MCU takes
+
+    const uint8_t* at;
+    const uint8_t* end;
+    uint64_t buffer;  // the next bit is the highest; `count` bits of it are valid
+    int count;
+};
+
+// One block of every MCU.
+struct McuBlock {
+    const HuffmanLookup* dc;
+    const HuffmanLookup* ac;
+    const int32_t* quantizers;  // [64], in rows
+    int32_t* prediction;        // the component's last DC coefficient
+    uint8_t* out;               // where the next MCU's block goes
+    size_t stride;              // between rows of `out`
+    size_t step;                // between MCUs in `out`
+};
+
+struct Mcu {
+    McuBlock blocks[10];
+    int num_blocks;
+};
+
+}  // namespace ffcv

@@ -1,0 +1,340 @@
+#include "region_decoder.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include <jpeglib.h>
+
+#include "kernels/kernels.h"
+
+namespace ffcv {
+
+namespace {
+
+constexpr size_t row_padding = 64;           // kernels read whole registers
+constexpr size_t largest_planes = 64 << 20;  // of memory beside the pixels; libjpeg-turbo needs a few rows only
+
+uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
+    if (buffer.size() < bytes) buffer.resize(bytes);
+    return buffer.data();
+}
+
+constexpr int divided_up(int a, int b) { return (a + b - 1) / b; }
+
+using Entry = HuffmanLookup::Entry;
+
+// What begins with each possible window of bits; false for a table that is none.
+bool build(const uint8_t* code_counts, const uint8_t* symbols, bool is_dc, HuffmanLookup& table) {
+    constexpr int window = HuffmanLookup::window;
+    std::memcpy(table.symbols, symbols, sizeof table.symbols);
+    std::memset(table.one, 0, sizeof table.one);
+    int code = 0, index = 0;
+    for (int length = 1; length <= 16; ++length) {
+        table.offset[length] = code - index;
+        for (int i = 0; i < code_counts[length]; ++i, ++code, ++index) {
+            if (index >= 256 || code >= 1 << length || (is_dc && symbols[index] > 15)) return false;
+            if (length <= window)
+                std::fill_n(table.one + (static_cast<size_t>(code) << (window - length)), 1 << (window - length),
+                            huffman_entry(length, symbols[index], is_dc));
+        }
+        if (code > (1 << length) - 1) return false;  // the code of all ones is reserved
+        table.limit[length] = code << (16 - length);
+        code <<= 1;
+    }
+    if (is_dc) return true;
+    for (unsigned window_bits = 0; window_bits < 1 << window; ++window_bits) {
+        Entry entry = table.one[window_bits];
+        // Zeros are shifted in: only codes that end in the window are surely there. That leaves their values.
+        const auto next = [&] {
+            const int used = HuffmanLookup::get(entry, HuffmanLookup::bits);
+            const Entry more = used < window ? table.one[window_bits << used & ((1 << window) - 1)] : 0;
+            const int code =
+                HuffmanLookup::get(more, HuffmanLookup::bits) - HuffmanLookup::get(more, HuffmanLookup::size);
+            return used + code <= window ? more : 0;
+        };
+        const auto ends = [](Entry e) {
+            return HuffmanLookup::get(e, HuffmanLookup::advance) >= HuffmanLookup::end_of_block;
+        };
+        constexpr Entry two_bytes = 0xffff;
+        if (entry != 0 && !ends(entry)) {
+            if (const Entry more = next(); more != 0 && !ends(more)) {
+                const int used = HuffmanLookup::get(entry, HuffmanLookup::bits);
+                const int place =
+                    HuffmanLookup::get(entry, HuffmanLookup::advance) + HuffmanLookup::get(more, HuffmanLookup::place);
+                const int shift = HuffmanLookup::get(more, HuffmanLookup::shift) - used;
+                entry = (entry & ~(Entry{255} << 24)) | static_cast<Entry>(place) << 24 |
+                        static_cast<Entry>(shift) << 48 |
+                        static_cast<Entry>(HuffmanLookup::get(more, HuffmanLookup::size)) << 56;
+                entry += more & two_bytes;
+            }
+            if (const Entry more = next(); more != 0 && ends(more)) entry += more & two_bytes;
+        }
+        table.two[window_bits] = entry;
+    }
+    return true;
+}
+
+}  // namespace
+
+// Goes over the scan, MCU by MCU, jumping to restart markers where that is nearer.
+class RegionDecoder::Walk {
+public:
+    Walk(RegionDecoder& decoder, Mcu& mcu) : decoder_(decoder), mcu_(mcu) { enter(0); }
+
+    // Passes over everything before MCU number `target`.
+    bool skip_to(long long target) {
+        if (const long long segment = target / decoder_.restart_interval_; segment > segment_) {
+            if (segment >= static_cast<long long>(decoder_.segment_ends_.size())) return false;
+            enter(segment);
+        }
+        return advance(target - at_, [&](int count) { return kernels().skip_mcus(bits_, mcu_, count); });
+    }
+
+    bool decode(long long count) {
+        return advance(count, [&](int part) { return kernels().decode_mcus(bits_, mcu_, part); });
+    }
+
+private:
+    void enter(long long segment) {
+        const size_t i = static_cast<size_t>(segment);
+        const uint8_t* const data = decoder_.entropy_.data();
+        bits_ = {data + (i == 0 ? 0 : decoder_.segment_ends_[i - 1]), data + decoder_.segment_ends_[i], 0, 0};
+        segment_ = segment;
+        at_ = segment * decoder_.restart_interval_;
+        for (Component& component : decoder_.components_) component.prediction = 0;
+    }
+
+    template <class Function>
+    bool advance(long long count, const Function& function) {
+        while (count > 0) {
+            if (at_ == (segment_ + 1) * decoder_.restart_interval_) {
+                if (!ends_well() || segment_ + 1 == static_cast<long long>(decoder_.segment_ends_.size())) return false;
+                enter(segment_ + 1);
+            }
+            const long long part = std::min(count, (segment_ + 1) * decoder_.restart_interval_ - at_);
+            if (!function(static_cast<int>(part))) return false;
+            at_ += part;
+            count -= part;
+        }
+        const long long total = static_cast<long long>(decoder_.mcus_across_) * decoder_.mcus_down_;
+        return at_ < total || (ends_well() && decoder_.scan_ends_well_ &&
+                               segment_ + 1 == static_cast<long long>(decoder_.segment_ends_.size()));
+    }
+
+    // Only padding is left of the segment: less than a byte.
+    bool ends_well() const {
+        const long long left = (bits_.end - bits_.at) * 8 + bits_.count;
+        return left >= 0 && left < 8;
+    }
+
+    RegionDecoder& decoder_;
+    Mcu& mcu_;
+    EntropyBits bits_{};
+    long long segment_ = 0, at_ = 0;
+};
+
+std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, const Region& wanted,
+                                            std::vector<uint8_t>& buffer) {
+    if (!read_layout(info) || !collect_entropy_data({info.src->next_input_byte, info.src->bytes_in_buffer})) return {};
+    if (!choose_mcus(wanted)) return {};
+
+    Mcu mcu{};
+    for (int i = 0; i < num_components_; ++i) {
+        Component& c = components_[static_cast<size_t>(i)];
+        for (int block = 0; block < c.across * c.down; ++block)
+            mcu.blocks[mcu.num_blocks++] = {
+                c.dc, c.ac, c.quantizers, &c.prediction, nullptr, c.stride, static_cast<size_t>(c.across) * 8};
+    }
+    const size_t stride = static_cast<size_t>(wanted.width) * 3;
+    uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height));
+    const int mcu_height = 8 * components_[0].down;
+    Range ready{wanted.top, wanted.top};
+    Walk walk(*this, mcu);
+    for (int row = rows_.begin; row < rows_.end; ++row) {
+        McuBlock* block = mcu.blocks;
+        for (int i = 0; i < num_components_; ++i) {
+            Component& c = components_[static_cast<size_t>(i)];
+            uint8_t* const corner = c.plane + static_cast<size_t>((row - rows_.begin) * 8 * c.down) * c.stride;
+            for (int y = 0; y < c.down; ++y)
+                for (int x = 0; x < c.across; ++x)
+                    (block++)->out = corner + static_cast<size_t>(8 * y) * c.stride + static_cast<size_t>(8 * x);
+        }
+        const long long first = static_cast<long long>(row) * mcus_across_;
+        if (!walk.skip_to(first + columns_.begin) || !walk.decode(columns_.size())) return {};
+        // The last row of an MCU whose chroma is halved needs chroma from below.
+        const int complete = (row + 1) * mcu_height - (components_[0].down == 2 ? 1 : 0);
+        const int bottom = wanted.top + wanted.height;
+        ready = {ready.end, row + 1 == rows_.end ? bottom : std::clamp(complete, ready.end, bottom)};
+        convert_rows(wanted, ready, pixels);
+    }
+    return Pixels{pixels, stride, wanted};
+}
+
+bool RegionDecoder::read_layout(const jpeg_decompress_struct& info) {
+    if (info.progressive_mode || info.arith_code || info.data_precision != 8 ||
+        info.comps_in_scan != info.num_components || info.Ss != 0 || info.Se != 63 || info.Ah != 0 || info.Al != 0)
+        return false;
+    num_components_ = info.num_components;
+    const bool grey = num_components_ == 1 && info.jpeg_color_space == JCS_GRAYSCALE;
+    if (!grey && (num_components_ != 3 || info.jpeg_color_space != JCS_YCbCr)) return false;
+    for (int i = 0; i < num_components_; ++i) {
+        const jpeg_component_info& from = info.comp_info[i];
+        Component& c = components_[static_cast<size_t>(i)];
+        if (info.cur_comp_info[i] != &from) return false;
+        c.across = grey ? 1 : from.h_samp_factor;  // a component alone comes block by block
+        c.down = grey ? 1 : from.v_samp_factor;
+        if (i > 0 && (c.across != 1 || c.down != 1)) return false;
+        const int tables = NUM_QUANT_TBLS;
+        if (from.quant_tbl_no < 0 || from.quant_tbl_no >= tables) return false;
+        const JQUANT_TBL* const quantizers = info.quant_tbl_ptrs[from.quant_tbl_no];
+        c.dc = table(info, from.dc_tbl_no, true);
+        c.ac = table(info, from.ac_tbl_no, false);
+        if (quantizers == nullptr || c.dc == nullptr || c.ac == nullptr) return false;
+        std::copy_n(quantizers->quantval, 64, c.quantizers);
+    }
+    const Component& luma = components_[0];
+    const bool known = (luma.across == 1 && luma.down == 1) || (luma.across == 2 && luma.down <= 2);
+    if (!known) return false;
+    const int width = static_cast<int>(info.image_width), height = static_cast<int>(info.image_height);
+    for (int i = 0; i < num_components_; ++i) {
+        Component& c = components_[static_cast<size_t>(i)];
+        c.width = divided_up(width * c.across, luma.across);
+        c.height = divided_up(height * c.down, luma.down);
+    }
+    if (luma.across == 2 && components_[1].width <= 2) return false;  // libjpeg repeats such narrow chroma
+    mcus_across_ = divided_up(width, 8 * luma.across);
+    mcus_down_ = divided_up(height, 8 * luma.down);
+    const long long total = static_cast<long long>(mcus_across_) * mcus_down_;
+    restart_interval_ = info.restart_interval == 0 ? total : std::min<long long>(info.restart_interval, total);
+    return true;
+}
+
+const HuffmanLookup* RegionDecoder::table(const jpeg_decompress_struct& info, int number, bool is_dc) {
+    if (number < 0 || number >= 4) return nullptr;
+    const JHUFF_TBL* const from = is_dc ? info.dc_huff_tbl_ptrs[number] : info.ac_huff_tbl_ptrs[number];
+    if (from == nullptr) return nullptr;
+    std::unique_ptr<CachedTable>& cached = tables_[static_cast<size_t>(number + (is_dc ? 0 : 4))];
+    const bool is_known = cached != nullptr && std::memcmp(cached->bits.data(), from->bits, cached->bits.size()) == 0 &&
+                          std::memcmp(cached->symbols.data(), from->huffval, cached->symbols.size()) == 0;
+    if (!is_known) {
+        if (cached == nullptr) cached.reset(new CachedTable);  // not set to zeros, as make_unique would
+        std::memcpy(cached->bits.data(), from->bits, cached->bits.size());
+        std::memcpy(cached->symbols.data(), from->huffval, cached->symbols.size());
+        cached->is_valid = build(from->bits, from->huffval, is_dc, cached->lookup);
+    }
+    return cached->is_valid ? &cached->lookup : nullptr;
+}
+
+// The MCUs that `wanted` needs: where chroma is halved, with one chroma sample more on every side.
+bool RegionDecoder::choose_mcus(const Region& wanted) {
+    const auto needed = [](int begin, int size, int factor, int samples) {
+        const int last = begin + size - 1;
+        if (factor == 1) return Range{begin / 8, last / 8 + 1};
+        return Range{std::max(0, begin / 2 - 1) / 8, std::min(samples - 1, last / 2 + 1) / 8 + 1};
+    };
+    const Component& luma = components_[0];
+    const Component& chroma = components_[static_cast<size_t>(num_components_ - 1)];
+    columns_ = needed(wanted.left, wanted.width, luma.across, chroma.width);
+    rows_ = needed(wanted.top, wanted.height, luma.down, chroma.height);
+    size_t offsets[3], total = 0;
+    for (size_t i = 0; i < static_cast<size_t>(num_components_); ++i) {
+        Component& c = components_[i];
+        c.stride = static_cast<size_t>(columns_.size() * 8 * c.across) + row_padding;
+        offsets[i] = total;
+        total += c.stride * static_cast<size_t>(rows_.size() * 8 * c.down);
+    }
+    if (total > largest_planes) return false;
+    uint8_t* const planes = grown(planes_, total + row_padding);
+    for (size_t i = 0; i < static_cast<size_t>(num_components_); ++i) components_[i].plane = planes + offsets[i];
+    return true;
+}
+
+// Copies the scan's data without stuffed zeros and notes where restart markers were; false if they are not in turn.
+bool RegionDecoder::collect_entropy_data(std::span<const uint8_t> scan) {
+    uint8_t* out = grown(entropy_, scan.size() + EntropyBits::padding);
+    segment_ends_.clear();
+    scan_ends_well_ = false;
+    const uint8_t* at = scan.data();
+    const uint8_t* const end = at + scan.size();
+    while (at < end) {
+        const void* const found = std::memchr(at, 0xff, static_cast<size_t>(end - at));
+        const uint8_t* const marker = found == nullptr ? end : static_cast<const uint8_t*>(found);
+        const size_t size = static_cast<size_t>(marker - at);
+        std::memcpy(out, at, size);
+        out += size;
+        if (end - marker < 2) break;
+        const uint8_t code = marker[1];
+        at = marker + 2;
+        if (code == 0) {
+            *out++ = 0xff;
+        } else if (code >= 0xd0 && code <= 0xd7) {
+            if (code - 0xd0u != segment_ends_.size() % 8) return false;
+            segment_ends_.push_back(static_cast<size_t>(out - entropy_.data()));
+        } else {
+            scan_ends_well_ = code == 0xd9;
+            break;
+        }
+    }
+    segment_ends_.push_back(static_cast<size_t>(out - entropy_.data()));
+    std::memset(out, 0, EntropyBits::padding);
+    const long long total = static_cast<long long>(mcus_across_) * mcus_down_;
+    const long long segments = (total + restart_interval_ - 1) / restart_interval_;
+    return static_cast<long long>(segment_ends_.size()) == segments;
+}
+
+// Rows `rows` of the image, columns of `wanted`, to their place in `out`.
+void RegionDecoder::convert_rows(const Region& wanted, Range rows, uint8_t* out) {
+    const Component& luma = components_[0];
+    const size_t stride = static_cast<size_t>(wanted.width) * 3;
+    const int luma_left = columns_.begin * 8 * luma.across, luma_top = rows_.begin * 8 * luma.down;
+    // Chroma: the samples that the region needs, with one more on either side, repeated beyond the image's edge.
+    const bool across = num_components_ == 3 && luma.across == 2, down = num_components_ == 3 && luma.down == 2;
+    const int first = wanted.left / 2, count = (wanted.left + wanted.width - 1) / 2 - first + 1;
+    const size_t padded = static_cast<size_t>(count) + 2 + row_padding;
+    uint8_t* const scratch = grown(row_scratch_, 2 * padded + 2 * (2 * padded) + 2 * padded + 64);
+    uint8_t* const near = scratch;
+    uint8_t* const far = near + padded;
+    uint8_t* const upsampled[2] = {far + padded, far + 3 * padded};
+    int16_t* const sums = reinterpret_cast<int16_t*>(scratch + ((6 * padded + 1) & ~size_t{1}));
+
+    for (int y = rows.begin; y < rows.end; ++y) {
+        const uint8_t* const luma_row =
+            luma.plane + static_cast<size_t>(y - luma_top) * luma.stride + (wanted.left - luma_left);
+        uint8_t* const target = out + static_cast<size_t>(y - wanted.top) * stride;
+        if (num_components_ == 1) {
+            kernels().grey_to_rgb(luma_row, wanted.width, target);
+            continue;
+        }
+        const uint8_t* chroma[2];
+        for (size_t i = 0; i < 2; ++i) {
+            const Component& c = components_[i + 1];
+            const auto row = [&](int number) {
+                const int inside = std::clamp(number, 0, c.height - 1) - rows_.begin * 8;
+                return c.plane + static_cast<size_t>(inside) * c.stride;
+            };
+            if (!across) {
+                chroma[i] = row(y) + (wanted.left - columns_.begin * 8);
+                continue;
+            }
+            const int offset = columns_.begin * 8;
+            const auto copy = [&](const uint8_t* from, uint8_t* to) {
+                std::memcpy(to + 1, from + (first - offset), static_cast<size_t>(count));
+                to[0] = from[std::max(first - 1, 0) - offset];
+                to[count + 1] = from[std::min(first + count, c.width - 1) - offset];
+            };
+            const int number = down ? y / 2 : y;
+            copy(row(number), near);
+            if (down) {
+                copy(row(y % 2 == 0 ? number - 1 : number + 1), far);
+                kernels().upsample_both(near + 1, far + 1, count, sums, upsampled[i]);
+            } else {
+                kernels().upsample_across(near + 1, count, upsampled[i]);
+            }
+            chroma[i] = upsampled[i] + wanted.left % 2;
+        }
+        kernels().ycbcr_to_rgb(luma_row, chroma[0], chroma[1], wanted.width, target);
+    }
+}
+
+}  // namespace ffcv

@@ -1,0 +1,71 @@
+// Regions of sequential JPEGs: the pixels of libjpeg-turbo, without the work for what lies outside.
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "jpeg.h"
+#include "kernels/mcu.h"
+
+struct jpeg_decompress_struct;
+
+namespace ffcv {
+
+// Decodes what most photographs are: 8 bits, sequential, Huffman-coded, one scan, grey or YCbCr with chroma at full
+// resolution, halved across, or halved both ways. Everything else, damaged data included, it declines, and
+// libjpeg-turbo judges. Not thread-safe: one per thread, reused for every image of that thread.
+class RegionDecoder {
+public:
+    // The pixels in `wanted` (within the image), in `buffer`, which grows as needed; or nothing: libjpeg-turbo has to
+    // decode this one. `info` is in the state after jpeg_read_header and stays in it.
+    std::optional<Pixels> decode(const jpeg_decompress_struct& info, const Region& wanted,
+                                 std::vector<uint8_t>& buffer);
+
+private:
+    // Half-open ranges of a component's samples or of MCUs.
+    struct Range {
+        int begin, end;
+        int size() const { return end - begin; }
+    };
+    struct Component {
+        int across, down;        // blocks in an MCU
+        int width, height;       // samples of the whole image
+        uint8_t* plane;          // the samples of the decoded MCUs
+        size_t stride;           // between rows of `plane`
+        int32_t quantizers[64];  // in rows
+        int32_t prediction;
+        const HuffmanLookup *dc, *ac;
+    };
+    // The tables of the last image: most files share the standard's.
+    struct CachedTable {
+        std::array<uint8_t, 17> bits;
+        std::array<uint8_t, 256> symbols;
+        bool is_valid;
+        HuffmanLookup lookup;
+    };
+    class Walk;
+
+    bool read_layout(const jpeg_decompress_struct& info);
+    const HuffmanLookup* table(const jpeg_decompress_struct& info, int number, bool is_dc);
+    bool choose_mcus(const Region& wanted);
+    bool collect_entropy_data(std::span<const uint8_t> scan);
+    bool decode_mcus();
+    void convert_rows(const Region& wanted, Range rows, uint8_t* out);
+
+    std::array<std::unique_ptr<CachedTable>, 8> tables_;  // DC tables by number, then AC tables
+    std::array<Component, 3> components_;
+    int num_components_ = 0;
+    int mcus_across_ = 0, mcus_down_ = 0;
+    long long restart_interval_ = 0;  // in MCUs
+    Range rows_{}, columns_{};        // of the MCUs that are decoded
+    std::vector<uint8_t> entropy_;    // the scan without stuffed zeros and markers
+    std::vector<size_t> segment_ends_;
+    bool scan_ends_well_ = false;  // with the end marker
+    std::vector<uint8_t> planes_, row_scratch_;
+};
+
+}  // namespace ffcv

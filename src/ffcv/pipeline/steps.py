@@ -1,0 +1,108 @@
+"""What views are made of: random transforms with their streams, and the operations that run after rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ffcv.pipeline.custom import CustomStep
+from ffcv.random import Stream
+from ffcv.transforms.base import BatchTransform, SampleTransform, TensorTransform
+from ffcv.transforms.validation import check_size
+
+
+class BatchKey(NamedTuple):
+    """Which samples, in which epoch: all that randomness depends on, beside the seed."""
+
+    samples: np.ndarray  # int64 [B], indices in the dataset
+    epoch: int
+    counter: int = 0  # number of the batch in its epoch; only users' operations see it
+
+
+Params = dict[str, Any]  # 'position:family' of a step -> its parameters
+
+
+@dataclass(frozen=True)
+class Step:
+    """A random transform with its sources of random numbers: its own stream, and those of its further seeds."""
+
+    transform: Any
+    position: int  # among the view's random transforms, from 0
+    streams: tuple[Stream, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.position}:{self.transform.family}"
+
+    def sample(self, key: BatchKey, sizes: np.ndarray) -> Any:
+        draws = self.transform.draws
+        parts = [stream.uniforms(key.samples, key.epoch, draws) for stream in self.streams] if draws else []
+        u = np.concatenate(parts, axis=1) if parts else np.empty((len(key.samples), 0))
+        return self.transform.sample(u, key.samples if isinstance(self.transform, SampleTransform) else sizes)
+
+
+@dataclass(frozen=True)
+class TailStep:
+    """A random transform in the python tail, on whatever array or tensor the batch is by then."""
+
+    step: Step
+    channels_first: bool
+
+    def __call__(self, batch: Any, params: Any) -> Any:
+        transform = self.step.transform
+        if isinstance(transform, SampleTransform):
+            return transform.apply(batch, params)
+        images = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
+        images = images if self.channels_first else images.permute(0, 3, 1, 2)
+        with torch.no_grad():
+            images = transform.apply_torch(images, params)
+        images = images if self.channels_first else images.permute(0, 2, 3, 1)
+        return images.numpy() if isinstance(batch, np.ndarray) else images
+
+    def __repr__(self) -> str:
+        return repr(self.step.transform)
+
+
+Tail = tuple[BatchTransform | TailStep | CustomStep, ...]
+
+
+def sample_steps(
+    steps: Sequence[Step | BatchTransform | TailStep | CustomStep], key: BatchKey, sizes: np.ndarray
+) -> Params:
+    """The parameters of the random ones among `steps`; sizes: int64 [B, 2], of the view before the first."""
+    params: Params = {}
+    for each in steps:
+        step = each.step if isinstance(each, TailStep) else each
+        if isinstance(step, Step):
+            params[step.name] = step.sample(key, sizes)
+            if isinstance(step.transform, TensorTransform):
+                sizes = step.transform.output_sizes(sizes)
+    return params
+
+
+def view_sizes(decoder: Step, batch: int) -> np.ndarray:
+    """int64 [B, 2]: heights and widths of the decoder's views."""
+    return np.full((batch, 2), check_size("output_size", decoder.transform.output_size), np.int64)
+
+
+def run_tail(tail: Tail, batch: Any, params: Params, key: BatchKey) -> Any:
+    for each in tail:
+        if isinstance(each, TailStep):
+            batch = each(batch, params[each.step.name])
+        elif isinstance(each, CustomStep):
+            batch = each(batch, key)
+        else:
+            batch = each(batch)
+    return batch
+
+
+def title_of(transform: Any) -> str:
+    return type(transform).__name__
+
+
+def tail_title(tail: Tail) -> str:
+    return "".join(f" -> python: {transform!r}" for transform in tail)
