@@ -74,7 +74,7 @@ class HuggingFaceSource(Source):
         try:
             import datasets  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError:
-            raise SourceError(f"{given}: needs the package 'datasets': pip install datasets") from None
+            raise SourceError(f"{given}: needs the package 'datasets': pip install 'ffcv-ssl[huggingface]'") from None
         if os.path.isdir(given):
             dataset: Any = datasets.load_from_disk(given)
         else:
