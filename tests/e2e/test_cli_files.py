@@ -258,3 +258,52 @@ def test_allocation_of_another_sample_is_refused(tmp_path: Path, capsys: pytest.
     path.write_bytes(content)
     status, _, stderr = run(capsys, "verify", path)
     assert_one_line_error(status, stderr, "which belongs to another sample")
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "{",
+        "[]",
+        '{"classes": 5}',
+        '{"classes": {"cat": 0}}',
+        '{"classes": [1]}',
+        '{"classes": ["\\ud800"]}',
+        "[" * 9000,
+    ],
+)
+def test_manifests_that_make_no_sense(tmp_path: Path, capsys: pytest.CaptureFixture[str], manifest: str) -> None:
+    path = tmp_path / "x.beton"
+    writer = DatasetWriter(path, {"label": IntField()}, num_workers=1, manifest={"x": "y" * 10_000}, checksums=False)
+    writer.from_indexed_dataset([(0,), (1,)])
+    place, size = Reader(path).sections[Section.MANIFEST]
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = manifest.encode().ljust(size)
+    path.write_bytes(content)
+    for command in (["info", path], ["extract", path, tmp_path / "out"], ["merge", tmp_path / "o.beton", path, path]):
+        status, _, error = run(capsys, *command)
+        assert_one_line_error(status, error, path, "its manifest", "restore it")
+    status, out, _ = run(capsys, "verify", path)
+    assert (status, "section manifest: its manifest" in out) == (1, True)
+
+
+def test_extract_survives_any_class_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.beton"
+    classes = ["samples.csv", "猫" * 90, ".hidden", "a/b", "ordinary one"]
+    fields = {"blob": BytesField(), "label": IntField()}
+    samples = [(b"x", i) for i in range(len(classes))]
+    writer = DatasetWriter(path, fields, num_workers=1, manifest={"classes": classes})
+    writer.from_indexed_dataset(samples)
+    assert run(capsys, "extract", path, tmp_path / "out")[0] == 0
+    folders = sorted(entry.name for entry in (tmp_path / "out").iterdir() if entry.is_dir())
+    assert folders == ["class-0", "class-1", "class-2", "class-3", "ordinary one"]
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, pipe = everything(tmp_path / "x.beton"), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for target in (pipe, tmp_path / "link"):
+        status, _, error = run(capsys, "write", source, target)
+        assert_one_line_error(status, error, target, "is a device, a pipe or a socket")
+        assert pipe.is_fifo()

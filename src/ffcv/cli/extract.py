@@ -7,7 +7,6 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import typer
@@ -20,6 +19,8 @@ from ffcv.errors import SourceError
 from ffcv.fields import BytesField, FloatField, IntField, JSONField, RGBImageField
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.reader import Reader
+
+TABLE = "samples.csv"
 
 
 def extract(file: Path, folder: Path, select: str | None) -> None:
@@ -38,7 +39,7 @@ def extract(file: Path, folder: Path, select: str | None) -> None:
         raise typer.BadParameter(f"{select!r} is not START:STOP or START:STOP:STEP", param_hint="--select") from None
     classes = (read_manifest(reader) or {}).get("classes")
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "samples.csv", "w", newline="", encoding="utf-8") as table, progress_bar("samples") as progress:
+    with open(folder / TABLE, "w", newline="", encoding="utf-8") as table, progress_bar("samples") as progress:
         rows = csv.writer(table)
         rows.writerow(["sample", *("path" if isinstance(f, RGBImageField) else n for n, f in reader.fields.items())])
         for sample in progress.track(samples, description=f"Extracting to {folder.name}"):
@@ -49,14 +50,15 @@ def extract(file: Path, folder: Path, select: str | None) -> None:
     Console().print(f"{folder}: {len(samples):,} samples", highlight=False, markup=False, soft_wrap=True)
 
 
-def _class_folder(reader: Reader, sample: int, classes: Any) -> str:
+def _class_folder(reader: Reader, sample: int, classes: list[str] | None) -> str:
     """The sub-folder for a sample's files: its class's name, if that is known and can name a folder."""
-    if not isinstance(classes, list) or not isinstance(reader.fields.get("label"), IntField):
+    if classes is None or not isinstance(reader.fields.get("label"), IntField):
         return "."
     label = int(reader.metadata["label"][sample])
-    name = str(classes[label]) if 0 <= label < len(classes) else f"class-{label}"
+    name = classes[label] if 0 <= label < len(classes) else f"class-{label}"
     # A name out of a file must not lead out of the folder.
-    return name if re.fullmatch(r"[^/\\\0]{1,200}", name) and not name.startswith(".") else f"class-{label}"
+    fits = re.fullmatch(r"[^/\\\0]+", name) and len(name.encode()) <= 200 and not name.startswith(".")
+    return name if fits and name != TABLE else f"class-{label}"
 
 
 def _extract(reader: Reader, sample: int, name: str, folder: Path, sub: str) -> str | int | float:

@@ -96,8 +96,8 @@ def _check_sections(reader: Reader) -> list[Problem]:
     problems: list[Problem] = []
     try:
         read_manifest(reader)
-    except (ValueError, RecursionError) as error:
-        problems.append((_section_name(Section.MANIFEST), f"not a JSON object ({message_of(error)})"))
+    except FormatError as error:
+        problems.append((_section_name(Section.MANIFEST), message_of(error).removeprefix(f"{reader.path}: ")))
     content = reader.section(Section.JPEG_RESTART_INDEX)
     if content is not None:
         try:

@@ -34,7 +34,8 @@ class ParquetSource(Source):
         paths: Files with the same columns.
         images: How to read image files.
         image_column: Default: the only column of bytes.
-        label_column: Default: 'label', or the only column of whole numbers or texts; none where there is no such.
+        label_column: Default: 'label', or the only column of whole numbers, truth values or texts; none where there is
+            no such.
 
     Raises:
         SourceError: A file is damaged, or the columns are not as described.
@@ -100,11 +101,19 @@ def _columns(path: str, image: str | None, label: str | None) -> tuple[str, str 
         return types.is_binary(kind) or types.is_large_binary(kind) or "bytes" in inner
 
     image = choose_column(path, "image", image, schema.names, [f.name for f in schema if holds_images(f.type)])
-    likely = [
-        f.name for f in schema if types.is_integer(f.type) or types.is_string(f.type) or types.is_large_string(f.type)
-    ]
-    if label is None and "label" in likely:
-        return image, "label"
+
+    def holds_labels(kind: Any) -> bool:
+        if types.is_dictionary(kind):
+            return holds_labels(kind.value_type)
+        return types.is_integer(kind) or types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind)
+
+    likely = [f.name for f in schema if holds_labels(f.type)]
+    if label is None and "label" in schema.names:
+        label = "label"
     if label is None and not likely:
         return image, None
-    return image, choose_column(path, "label", label, schema.names, likely)
+    label = choose_column(path, "label", label, schema.names, likely)
+    if label not in likely:
+        kind = schema.field(label).type
+        raise SourceError(f"{path}: column {label!r} holds {kind}, but labels are whole numbers or names")
+    return image, label
