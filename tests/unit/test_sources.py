@@ -215,18 +215,37 @@ def _lacks(package: str) -> bool:
 
 # In a process of its own: tests/datasets.py hides the package.
 SAVE = """
-import sys
+import glob, sys
 sys.path = [path for path in sys.path if not path.endswith("tests")]
 try:
-    from datasets import ClassLabel, Dataset, Features, Image
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 except ImportError:
     sys.exit(77)
 from ffcv.cli.main import main
+from ffcv.data import HuggingFaceSource
+from ffcv.errors import SourceError
 folder, out, *jpegs = sys.argv[1:]
 features = Features({"image": Image(), "label": ClassLabel(names=["ant", "bee", "cat"])})
 cells = [{"bytes": open(jpeg, "rb").read(), "path": None} for jpeg in jpegs]
 rows = {"image": cells, "label": [i % 3 for i in range(len(jpegs))]}
-Dataset.from_dict(rows, features=features).save_to_disk(folder)
+dataset = Dataset.from_dict(rows, features=features)
+dataset.save_to_disk(folder)
+
+DatasetDict(train=dataset, test=dataset.select([1])).save_to_disk(folder + "-splits")
+assert HuggingFaceSource.load(folder + "-splits:test").labels == [1]
+dataset.save_to_disk(folder + "-damaged")
+open(glob.glob(folder + "-damaged/*.arrow")[0], "r+b").truncate(300)
+for given, problem in (
+    (folder + "-splits", "has the splits train, test"),
+    (folder + "-splits:none", "has the splits train, test"),
+    (folder + ":train", "has no splits"),
+    (folder + "-damaged", "cannot be opened by the package 'datasets'"),
+):
+    try:
+        HuggingFaceSource.load(given)
+        raise AssertionError(f"{given} was accepted")
+    except SourceError as error:
+        assert problem in str(error), error
 main(["write", folder, out])
 """
 
