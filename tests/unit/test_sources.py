@@ -399,3 +399,28 @@ def test_shards_that_end_too_early_are_refused(tmp_path: Path) -> None:
     path.write_bytes(content[: last.offset] + b"x" * 512 + content[last.offset + 512 :])
     with pytest.raises(SourceError, match="no end of the archive at byte"):
         open_source(str(path))
+
+
+def test_parquet_files_of_different_columns(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow (the [parquet] extra) is not installed")
+    import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+
+    image = [jpeg(0), jpeg(1)]
+    parquet.write_table(pyarrow.table({"image": image, "label": [1, 2]}), tmp_path / "a.parquet")
+    for other, problem in (
+        ({"image": image, "kind": [1, 2]}, "b.parquet: column 'label': no such column"),
+        ({"picture": image, "label": [1, 2]}, "b.parquet: column 'image': no such column"),
+        ({"image": image, "label": ["x", "y"]}, "b.parquet: column 'label': string, but in .* it holds int64"),
+    ):
+        parquet.write_table(pyarrow.table(other), tmp_path / "b.parquet")
+        with pytest.raises(SourceError, match=problem):
+            open_source(str(tmp_path))
+
+
+def test_parquet_damage_inside_names_the_file(tmp_path: Path) -> None:
+    path = Path(parquet_file(tmp_path))
+    content = bytearray(path.read_bytes())
+    content[4:60] = bytes(value ^ 0xFF for value in content[4:60])  # the first column chunk's header
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"a.parquet: row group 0, with row 0: damaged \(.*\); fetch the file again"):
+        open_source(str(path))[0]
