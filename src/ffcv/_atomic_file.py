@@ -25,11 +25,14 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Raises:
         FileNotFoundError: The directory does not exist.
         WriteError: Another process is writing the same file.
+            Or `path` is a device, a pipe or a socket, which a rename would put an ordinary file in the place of.
         IsADirectoryError: `path` is a directory.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{path}: is a directory; give the path of the file to write")
+    if target.exists() and not target.is_file():
+        raise WriteError(f"{path}: is a device, a pipe or a socket; give the path of an ordinary file to write")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{path}: its directory does not exist; create it first: mkdir -p {target.parent}")
     temporary = target.with_name(f".{target.name}.partial")

@@ -43,7 +43,7 @@ TABLE_IN_MEMORY = 64 << 20
 
 _FOREIGN = -2  # `_core.AllocationTable.find`
 
-_RESTORE = "restore it from a copy or write it again with 'ffcv write'"
+RESTORE = "restore it from a copy or write it again with 'ffcv write'"
 
 
 class Reader:
@@ -120,7 +120,7 @@ class Reader:
         table = _core.AllocationTable(self.allocations.view(np.uint8))
         problem = table.check(first, end, self.page_size, self.num_samples, FIRST_SECTION_ID)
         if problem is not None:
-            self._fail(f"{problem}: {_RESTORE}")
+            self._fail(f"{problem}: {RESTORE}")
         return table
 
     def forget_allocations(self) -> None:
@@ -157,7 +157,7 @@ class Reader:
         try:
             return self.core_table.sizes(rows), None if self.checksums is None else self.checksums.of(rows)
         except IndexError:
-            self._fail(f"a pointer leads into the section of checksums; the file is damaged: {_RESTORE}")
+            self._fail(f"a pointer leads into the section of checksums; the file is damaged: {RESTORE}")
 
     def sizes(self, pointers: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """The sizes in bytes (uint64 [B]) of the allocations that begin at `pointers` (uint64 [B]).
@@ -194,7 +194,7 @@ class Reader:
                 raise MetadataError(i, f"points to byte {pointers[i]}, which belongs to another sample")
             self._fail(
                 f"no allocation begins at byte {pointers[i]}, where entry {entry} points; the file is damaged: "
-                f"{_RESTORE}"
+                f"{RESTORE}"
             )
         return rows
 
@@ -236,7 +236,7 @@ class Reader:
         size = self.bytes.size
         if size < HEADER.itemsize:
             self._fail(
-                f"not a .beton file, or truncated: {size} bytes, but the header alone has {HEADER.itemsize}; {_RESTORE}"
+                f"not a .beton file, or truncated: {size} bytes, but the header alone has {HEADER.itemsize}; {RESTORE}"
             )
         first = self.bytes[: HEADER.itemsize]
         header = first.view(HEADER)[0]
@@ -248,23 +248,23 @@ class Reader:
         page_size, num_fields, table = (int(header[name]) for name in ("page_size", "num_fields", "alloc_table_ptr"))
         if page_size < MIN_PAGE_SIZE or page_size & (page_size - 1):
             self._fail(
-                f"page size {page_size} is not a power of two from {MIN_PAGE_SIZE}; the header is damaged: {_RESTORE}"
+                f"page size {page_size} is not a power of two from {MIN_PAGE_SIZE}; the header is damaged: {RESTORE}"
             )
         if num_fields == 0:
-            self._fail(f"the header declares no fields; the file is damaged: {_RESTORE}")
+            self._fail(f"the header declares no fields; the file is damaged: {RESTORE}")
         if table == 0:
             self._fail("unfinished: whatever wrote it stopped before the end; write it again with 'ffcv write'")
         if table > size:
             self._fail(
-                f"truncated: its allocation table begins at byte {table}, but the file ends at byte {size}; {_RESTORE}"
+                f"truncated: its allocation table begins at byte {table}, but the file ends at byte {size}; {RESTORE}"
             )
         if (size - table) % ALLOCATION.itemsize:
             self._fail(
                 f"truncated: its allocation table of {size - table} bytes is not a multiple of "
-                f"{ALLOCATION.itemsize}; {_RESTORE}"
+                f"{ALLOCATION.itemsize}; {RESTORE}"
             )
         if HEADER.itemsize + num_fields * FIELD_DESCRIPTOR.itemsize > table:
-            self._fail(f"the header declares {num_fields} fields, which do not fit before byte {table}: {_RESTORE}")
+            self._fail(f"the header declares {num_fields} fields, which do not fit before byte {table}: {RESTORE}")
         return header
 
     def _read_descriptors(self) -> NDArray[Any]:
@@ -293,7 +293,7 @@ class Reader:
             try:
                 fields[name] = field_type.from_binary(descriptor["arguments"])
             except ValueError as error:
-                raise FormatError(f"{self.path}: field {name!r}: {message_of(error)}; {_RESTORE}") from error
+                raise FormatError(f"{self.path}: field {name!r}: {message_of(error)}; {RESTORE}") from error
         return fields
 
     def _read_name(self, position: int, stored: bytes) -> str:
@@ -301,7 +301,7 @@ class Reader:
         try:
             return check_field_name(text.decode("ascii"))
         except ValueError:
-            self._fail(f"field {position} has the impossible name {text!r}; the file is damaged: {_RESTORE}")
+            self._fail(f"field {position} has the impossible name {text!r}; the file is damaged: {RESTORE}")
 
     def _read_metadata(self) -> NDArray[Any]:
         dtype = metadata_dtype((name, field.metadata_type) for name, field in self.fields.items())
@@ -311,7 +311,7 @@ class Reader:
             self._fail(
                 f"truncated or damaged: {self.num_samples} samples of {dtype.itemsize} bytes of metadata do "
                 "not fit "
-                f"before byte {self.header['alloc_table_ptr']}; {_RESTORE}"
+                f"before byte {self.header['alloc_table_ptr']}; {RESTORE}"
             )
         content = self.bytes if size <= TABLE_IN_MEMORY else self.data
         return content[self._metadata_start : end].view(with_second_names(dtype))
@@ -335,7 +335,7 @@ class Reader:
             rows.extend(block[block["sample_id"] >= np.uint64(FIRST_SECTION_ID)])
         sections = {int(row["sample_id"]): (int(row["ptr"]), int(row["size"])) for row in rows}
         if len(sections) != len(rows):
-            self._fail(f"a section appears twice; the file is damaged: {_RESTORE}")
+            self._fail(f"a section appears twice; the file is damaged: {RESTORE}")
         return sections
 
     def _read_checksums(self) -> Checksums | None:
@@ -354,7 +354,7 @@ class Reader:
                     head = _core.crc32c(block, head)
                 checksums.check_tables(head, self.allocations.view(np.uint8))
         except ValueError as error:
-            self._fail(f"{message_of(error)}; the file is damaged: {_RESTORE}")
+            self._fail(f"{message_of(error)}; the file is damaged: {RESTORE}")
         return checksums
 
     def _check_metadata(self) -> None:
@@ -365,12 +365,12 @@ class Reader:
                     field.check_metadata(rows[name], _OwnSizes(self, start))
                 except MetadataError as error:
                     self._fail(
-                        f"field {name!r}: sample {start + error.row}: {error.problem}; the file is damaged: {_RESTORE}"
+                        f"field {name!r}: sample {start + error.row}: {error.problem}; the file is damaged: {RESTORE}"
                     )
                 except FormatError as error:
                     self._fail(f"field {name!r}: {str(error).removeprefix(f'{self.path}: ')}")
                 except ValueError as error:
-                    self._fail(f"field {name!r}: {message_of(error)}; the file is damaged: {_RESTORE}")
+                    self._fail(f"field {name!r}: {message_of(error)}; the file is damaged: {RESTORE}")
 
 
 class _OwnSizes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from command_line import assert_one_line_error, run
 from datasets import photo_samples
+from ffcv import _core
 from ffcv.fields import (
     BytesField,
     EncodedImage,
@@ -258,3 +260,83 @@ def test_allocation_of_another_sample_is_refused(tmp_path: Path, capsys: pytest.
     path.write_bytes(content)
     status, _, stderr = run(capsys, "verify", path)
     assert_one_line_error(status, stderr, "which belongs to another sample")
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "{",
+        "[]",
+        '{"classes": 5}',
+        '{"classes": {"cat": 0}}',
+        '{"classes": [1]}',
+        '{"classes": ["\\ud800"]}',
+        "[" * 9000,
+    ],
+)
+def test_manifests_that_make_no_sense(tmp_path: Path, capsys: pytest.CaptureFixture[str], manifest: str) -> None:
+    path = tmp_path / "x.beton"
+    writer = DatasetWriter(path, {"label": IntField()}, num_workers=1, manifest={"x": "y" * 10_000}, checksums=False)
+    writer.from_indexed_dataset([(0,), (1,)])
+    place, size = Reader(path).sections[Section.MANIFEST]
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = manifest.encode().ljust(size)
+    path.write_bytes(content)
+    for command in (["info", path], ["extract", path, tmp_path / "out"], ["merge", tmp_path / "o.beton", path, path]):
+        status, _, error = run(capsys, *command)
+        assert_one_line_error(status, error, path, "its manifest", "restore it")
+    status, out, _ = run(capsys, "verify", path)
+    assert (status, "section manifest: its manifest" in out) == (1, True)
+
+
+def test_extract_survives_any_class_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.beton"
+    classes = ["samples.csv", "猫" * 90, ".hidden", "a/b", "ordinary one"]
+    fields = {"blob": BytesField(), "label": IntField()}
+    samples = [(b"x", i) for i in range(len(classes))]
+    writer = DatasetWriter(path, fields, num_workers=1, manifest={"classes": classes})
+    writer.from_indexed_dataset(samples)
+    assert run(capsys, "extract", path, tmp_path / "out")[0] == 0
+    folders = sorted(entry.name for entry in (tmp_path / "out").iterdir() if entry.is_dir())
+    assert folders == ["class-0", "class-1", "class-2", "class-3", "ordinary one"]
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, pipe = everything(tmp_path / "x.beton"), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for target in (pipe, tmp_path / "link"):
+        status, _, error = run(capsys, "write", source, target)
+        assert_one_line_error(status, error, target, "is a device, a pipe or a socket")
+        assert pipe.is_fifo()
+
+
+def test_verify_compares_the_index_of_jpeg_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.beton"
+    jpeg = _core.add_restart_markers(np.frombuffer(encode_jpeg(np.zeros((40, 30, 3), np.uint8), 90), np.uint8))
+    writer = DatasetWriter(path, {"image": RGBImageField()}, num_workers=1, checksums=False)
+    writer.from_indexed_dataset([(EncodedImage(jpeg.tobytes(), 40, 30),)] * 2)
+    assert run(capsys, "verify", path, "--decode")[0] == 0
+    place, size = Reader(path).sections[Section.JPEG_RESTART_INDEX]
+    damage(path, place + size - 1)  # of the second image's last row
+    status, stdout, _ = run(capsys, "verify", path, "--decode")
+    assert status == 1
+    assert "sample 1: field 'image': its rows do not begin where the index of JPEG rows says" in stdout
+    assert "1 of 2 samples" in stdout
+
+
+def test_extract_names_what_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = everything(tmp_path / "x.beton")
+    damage(path, int(Reader(path).metadata["blob"]["ptr"][4]))
+    status, _, error = run(capsys, "extract", path, tmp_path / "out")
+    assert_one_line_error(status, error, f"{path}: sample 4, field 'blob': checksum mismatch")
+    status, _, error = run(capsys, "extract", path, tmp_path / "none", "--select", "100:")
+    assert_one_line_error(status, error, path, "no sample is selected")
+    assert not (tmp_path / "none").exists()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    try:
+        status, _, error = run(capsys, "extract", path, tmp_path / "full", "--select", ":3")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_one_line_error(status, error, tmp_path / "full", ".jpg: File too large; free space")

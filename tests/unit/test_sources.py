@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from command_line import assert_one_line_error, run
-from ffcv.data import HuggingFaceSource, open_source
+from ffcv.data import HuggingFaceSource, Source, open_source
 from ffcv.data.source import class_labels, expand
 from ffcv.errors import SourceError, WriteError
 from ffcv.fields import IntField, RGBImageField
@@ -215,22 +215,37 @@ def _lacks(package: str) -> bool:
 
 # In a process of its own: tests/datasets.py hides the package.
 SAVE = """
-import pickle, sys
+import glob, sys
 sys.path = [path for path in sys.path if not path.endswith("tests")]
 try:
-    from datasets import ClassLabel, Dataset, Features, Image
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 except ImportError:
     sys.exit(77)
 from ffcv.cli.main import main
+from ffcv.data import HuggingFaceSource
+from ffcv.errors import SourceError
 folder, out, *jpegs = sys.argv[1:]
 features = Features({"image": Image(), "label": ClassLabel(names=["ant", "bee", "cat"])})
 cells = [{"bytes": open(jpeg, "rb").read(), "path": None} for jpeg in jpegs]
 rows = {"image": cells, "label": [i % 3 for i in range(len(jpegs))]}
-try:
-    dataset = Dataset.from_dict(rows, features=features)
-except pickle.PicklingError:  # some releases do not get along with each other
-    sys.exit(77)
+dataset = Dataset.from_dict(rows, features=features)
 dataset.save_to_disk(folder)
+
+DatasetDict(train=dataset, test=dataset.select([1])).save_to_disk(folder + "-splits")
+assert HuggingFaceSource.load(folder + "-splits:test").labels == [1]
+dataset.save_to_disk(folder + "-damaged")
+open(glob.glob(folder + "-damaged/*.arrow")[0], "r+b").truncate(300)
+for given, problem in (
+    (folder + "-splits", "has the splits train, test"),
+    (folder + "-splits:none", "has the splits train, test"),
+    (folder + ":train", "has no splits"),
+    (folder + "-damaged", "cannot be opened by the package 'datasets'"),
+):
+    try:
+        HuggingFaceSource.load(given)
+        raise AssertionError(f"{given} was accepted")
+    except SourceError as error:
+        assert problem in str(error), error
 main(["write", folder, out])
 """
 
@@ -240,9 +255,10 @@ def test_hugging_face_itself(tmp_path: Path) -> None:
     jpegs = [str(tmp_path / "images" / f"{i}.jpg") for i in range(COUNT)]
     out = tmp_path / "x.beton"
     command = [sys.executable, "-c", SAVE, str(tmp_path / "hf"), str(out), *jpegs]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode == 77:
-        pytest.skip("the package 'datasets' is not installed, or does not work")
+        pytest.skip("the package 'datasets' (the [huggingface] extra) is not installed")
     assert result.returncode == 0, result.stderr
     reader = Reader(out)
     assert reader.metadata["label"].tolist() == LABELS
@@ -325,3 +341,86 @@ def test_from_webdataset_without_the_package(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="from_webdataset needs the package webdataset"):
         DatasetWriter(tmp_path / "x.beton", {"i": IntField()}).from_webdataset(["x.tar"], to_tuples)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "Hugging Face"])
+def test_labels_are_never_left_out_in_silence(tmp_path: Path, kind: str) -> None:
+    def labelled(labels: list[Any], column: str | None = None) -> Source:
+        if kind == "parquet":
+            pyarrow = pytest.importorskip("pyarrow", reason="pyarrow (the [parquet] extra) is not installed")
+            import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+
+            images = [{"bytes": jpeg(i), "path": None} for i in range(len(labels))]
+            parquet.write_table(pyarrow.table({"image": images, "label": labels}), tmp_path / "a.parquet")
+            return open_source(str(tmp_path / "a.parquet"), label_column=column)
+        if kind == "csv":
+            rows = "".join(f"{i}.jpg,{'' if label is None else label}\n" for i, label in enumerate(labels))
+            (tmp_path / "a.csv").write_text("path,label\n" + rows)
+            return open_source(str(tmp_path / "a.csv"), label_column=column)
+        features = {"image": type("Image", (), {"decode": False})(), "label": type("Value", (), {})()}
+        table = type("Table", (list,), {"features": features, "__getitem__": lambda self, key: labels})
+        return HuggingFaceSource(table(), label_column=column)
+
+    assert labelled([1, 2]).labels == [1, 2]  # type: ignore[attr-defined]
+    assert labelled(["b", "a"]).labels == [1, 0]  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match="row 1 has no label"):
+        labelled([1, None])
+    with pytest.raises(SourceError, match="no column 'nope'"):
+        labelled([1, 2], "nope")
+    if kind != "csv":
+        for wrong in ([1.5, 2.5], [[1], [2]]):
+            with pytest.raises(SourceError, match="but labels are whole numbers or names"):
+                labelled(wrong)
+
+
+def test_parquet_labels_of_other_kinds(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow (the [parquet] extra) is not installed")
+    import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+
+    path = str(tmp_path / "a.parquet")
+    for labels, numbers in ((pyarrow.array(["y", "x"]).dictionary_encode(), [1, 0]), ([True, False], [1, 0])):
+        parquet.write_table(pyarrow.table({"image": [jpeg(0), jpeg(1)], "label": labels}), path)
+        assert open_source(path).labels == numbers  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match="column 'image' holds binary"):
+        open_source(path, label_column="image")
+
+
+def test_shards_that_end_too_early_are_refused(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {f"{i}.jpg": jpeg(i) for i in range(3)})
+    content = path.read_bytes()
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1]
+    path.write_bytes(content[: last.offset_data + -(-last.size // 512) * 512])  # some writers leave the end out
+    assert len(open_source(str(path))) == 3
+    for size in (last.offset + 100, last.offset_data, last.offset_data + last.size - 1):
+        path.write_bytes(content[:size])
+        with pytest.raises(SourceError, match="not an uncompressed tar file, or damaged"):
+            open_source(str(path))
+    path.write_bytes(content[: last.offset] + b"x" * 512 + content[last.offset + 512 :])
+    with pytest.raises(SourceError, match="no end of the archive at byte"):
+        open_source(str(path))
+
+
+def test_parquet_files_of_different_columns(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow (the [parquet] extra) is not installed")
+    import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+
+    image = [jpeg(0), jpeg(1)]
+    parquet.write_table(pyarrow.table({"image": image, "label": [1, 2]}), tmp_path / "a.parquet")
+    for other, problem in (
+        ({"image": image, "kind": [1, 2]}, "b.parquet: column 'label': no such column"),
+        ({"picture": image, "label": [1, 2]}, "b.parquet: column 'image': no such column"),
+        ({"image": image, "label": ["x", "y"]}, "b.parquet: column 'label': string, but in .* it holds int64"),
+    ):
+        parquet.write_table(pyarrow.table(other), tmp_path / "b.parquet")
+        with pytest.raises(SourceError, match=problem):
+            open_source(str(tmp_path))
+
+
+def test_parquet_damage_inside_names_the_file(tmp_path: Path) -> None:
+    path = Path(parquet_file(tmp_path))
+    content = bytearray(path.read_bytes())
+    content[4:60] = bytes(value ^ 0xFF for value in content[4:60])  # the first column chunk's header
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"a.parquet: row group 0, with row 0: damaged \(.*\); fetch the file again"):
+        open_source(str(path))[0]

@@ -7,7 +7,6 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import typer
@@ -16,10 +15,12 @@ from rich.console import Console
 
 from ffcv.cli.progress import progress_bar
 from ffcv.data.beton import read_manifest, read_value
-from ffcv.errors import SourceError
+from ffcv.errors import FormatError, SourceError, WriteError, message_of
 from ffcv.fields import BytesField, FloatField, IntField, JSONField, RGBImageField
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.reader import Reader
+
+TABLE = "samples.csv"
 
 
 def extract(file: Path, folder: Path, select: str | None) -> None:
@@ -36,32 +37,38 @@ def extract(file: Path, folder: Path, select: str | None) -> None:
         samples = range(reader.num_samples)[slice(*parts)]
     except (TypeError, ValueError):
         raise typer.BadParameter(f"{select!r} is not START:STOP or START:STOP:STEP", param_hint="--select") from None
+    if not samples:
+        raise SourceError(f"{file}: no sample is selected")
     classes = (read_manifest(reader) or {}).get("classes")
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "samples.csv", "w", newline="", encoding="utf-8") as table, progress_bar("samples") as progress:
+    with open(folder / TABLE, "w", newline="", encoding="utf-8") as table, progress_bar("samples") as progress:
         rows = csv.writer(table)
         rows.writerow(["sample", *("path" if isinstance(f, RGBImageField) else n for n, f in reader.fields.items())])
         for sample in progress.track(samples, description=f"Extracting to {folder.name}"):
-            row = [
-                _extract(reader, sample, name, folder, _class_folder(reader, sample, classes)) for name in reader.fields
-            ]
-            rows.writerow([sample, *row])
+            sub = _class_folder(reader, sample, classes)
+            rows.writerow([sample, *(_extract(reader, sample, name, folder, sub) for name in reader.fields)])
     Console().print(f"{folder}: {len(samples):,} samples", highlight=False, markup=False, soft_wrap=True)
 
 
-def _class_folder(reader: Reader, sample: int, classes: Any) -> str:
+def _class_folder(reader: Reader, sample: int, classes: list[str] | None) -> str:
     """The sub-folder for a sample's files: its class's name, if that is known and can name a folder."""
-    if not isinstance(classes, list) or not isinstance(reader.fields.get("label"), IntField):
+    if classes is None or not isinstance(reader.fields.get("label"), IntField):
         return "."
     label = int(reader.metadata["label"][sample])
-    name = str(classes[label]) if 0 <= label < len(classes) else f"class-{label}"
+    name = classes[label] if 0 <= label < len(classes) else f"class-{label}"
     # A name out of a file must not lead out of the folder.
-    return name if re.fullmatch(r"[^/\\\0]{1,200}", name) and not name.startswith(".") else f"class-{label}"
+    fits = re.fullmatch(r"[^/\\\0]+", name) and len(name.encode()) <= 200 and not name.startswith(".")
+    return name if fits and name != TABLE else f"class-{label}"
 
 
 def _extract(reader: Reader, sample: int, name: str, folder: Path, sub: str) -> str | int | float:
     """Writes one value where it needs a file; returns what the table says about it."""
-    field, value = reader.fields[name], read_value(reader, sample, name)
+    field = reader.fields[name]
+    try:
+        value = read_value(reader, sample, name)
+    except ValueError as error:
+        text = message_of(error).removeprefix(f"{reader.path}: ")
+        raise FormatError(f"{reader.path}: sample {sample}, field {name!r}: {text}") from error
     images = [key for key, other in reader.fields.items() if isinstance(other, RGBImageField)]
     match field:
         case IntField() | FloatField():
@@ -80,8 +87,11 @@ def _extract(reader: Reader, sample: int, name: str, folder: Path, sub: str) -> 
     # The only image field needs no name of its own. Names of fields may hold any printable character.
     tag = "" if images == [name] else "-" + re.sub(r"[^\w-]", "_", name)
     path = Path(sub, f"{sample:08d}{tag}.{suffix}")
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    (folder / path).write_bytes(content)
+    try:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    except OSError as error:
+        raise WriteError(f"{folder / path}: {error.strerror}; free space or choose another disk") from error
     return path.as_posix()
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ffcv.errors import FormatError
+from ffcv.data.beton import read_manifest
 from ffcv.fields import NDArrayField, RGBImageField, TorchTensorField
 from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
@@ -40,21 +40,8 @@ def summarise(reader: Reader) -> dict[str, Any]:
         "checksums": reader.checksums is not None,
         "restart_index": Section.JPEG_RESTART_INDEX in reader.sections,
         "fields": {name: _summarise_field(reader, name, field) for name, field in reader.fields.items()},
-        "manifest": _manifest(reader),
+        "manifest": read_manifest(reader),
     }
-
-
-def _manifest(reader: Reader) -> dict[str, Any] | None:
-    content = reader.read_section(Section.MANIFEST)
-    if content is None:
-        return None
-    try:
-        manifest = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(
-            f"{reader.path}: its manifest is not JSON; the file is damaged, restore it from a copy"
-        ) from error
-    return manifest if isinstance(manifest, dict) else {"manifest": manifest}
 
 
 def _summarise_field(reader: Reader, name: str, field: Field) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,12 @@ def verify(file: Path, decode: bool, as_json: bool) -> bool:
         FormatError, OSError: The file does not open at all.
     """
     reader = Reader(file)
-    problems: list[Problem] = list(_check_sections(reader))
+    problems: list[Problem] = []
+    index = _check_sections(reader, problems)
     problems += _in_blocks(_check_contents, reader, len(reader.allocations), "Comparing checksums", "allocations")
     if decode:
         damaged = {sample for sample, _ in problems}
-        found = _in_blocks(_decode, reader, reader.num_samples, "Decoding", "samples")
+        found = _in_blocks(partial(_decode, index), reader, reader.num_samples, "Decoding", "samples")
         problems += [problem for problem in found if problem[0] not in damaged]
     _report(reader, problems, decode, as_json)
     return not problems
@@ -92,30 +94,30 @@ def _section_name(section_id: int) -> str:
     return known.get(section_id, f"section {section_id - FIRST_SECTION_ID}")
 
 
-def _check_sections(reader: Reader) -> list[Problem]:
-    problems: list[Problem] = []
+def _check_sections(reader: Reader, problems: list[Problem]) -> RestartIndex | None:
+    """Adds what is wrong with manifest and index to `problems`; returns the index."""
     try:
         read_manifest(reader)
-    except (ValueError, RecursionError) as error:
-        problems.append((_section_name(Section.MANIFEST), f"not a JSON object ({message_of(error)})"))
+    except FormatError as error:
+        problems.append((_section_name(Section.MANIFEST), message_of(error).removeprefix(f"{reader.path}: ")))
     content = reader.section(Section.JPEG_RESTART_INDEX)
     if content is not None:
         try:
-            RestartIndex.from_bytes(content)
+            return RestartIndex.from_bytes(content)
         except ValueError as error:
             problems.append((_section_name(Section.JPEG_RESTART_INDEX), message_of(error)))
-    return problems
+    return None
 
 
-def _decode(reader: Reader, samples: range) -> list[Problem]:
+def _decode(index: RestartIndex | None, reader: Reader, samples: range) -> list[Problem]:
     """Decodes samples whole."""
     problems: list[Problem] = []
     for sample in samples:
         for name, field in reader.fields.items():
             try:
                 if isinstance(field, RGBImageField):
-                    _decode_image(reader, sample, name)
-                elif type(field).__module__.startswith("ffcv."):
+                    _decode_image(reader, sample, name, index)
+                else:
                     read_value(reader, sample, name)
             except (FfcvError, ValueError, RecursionError) as error:
                 text = message_of(error).removeprefix(f"{reader.path}: ")
@@ -123,7 +125,7 @@ def _decode(reader: Reader, samples: range) -> list[Problem]:
     return problems
 
 
-def _decode_image(reader: Reader, sample: int, name: str) -> None:
+def _decode_image(reader: Reader, sample: int, name: str, index: RestartIndex | None) -> None:
     entry = reader.metadata[name][sample]
     content = reader.read(int(entry["data_ptr"]))
     if entry["mode"] != IMAGE_MODES["jpg"]:
@@ -134,6 +136,9 @@ def _decode_image(reader: Reader, sample: int, name: str) -> None:
             f"a JPEG of {height} x {width} pixels and {components} components, but the metadata say "
             f"{entry['height']} x {entry['width']}"
         )
+    rows = None if index is None else index.rows(int(entry["data_ptr"]))
+    if rows is not None and not np.array_equal(rows, _core.restart_index(content)):
+        raise FormatError("its rows do not begin where the index of JPEG rows says; write the file again")
 
 
 def _report(reader: Reader, problems: list[Problem], decode: bool, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ffcv.data.images import ImageReader
 from ffcv.data.source import Source
-from ffcv.errors import SourceError
+from ffcv.errors import FormatError, SourceError, one_line
 from ffcv.fields import (
     BytesField,
     Field,
@@ -24,7 +24,7 @@ from ffcv.fields import (
 )
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.format import Section
-from ffcv.reader import Reader
+from ffcv.reader import RESTORE, Reader
 
 __all__ = ["BetonSource", "read_manifest", "read_value"]
 
@@ -137,14 +137,21 @@ def read_manifest(reader: Reader) -> dict[str, Any] | None:
     """The manifest, or None where there is none.
 
     Raises:
-        ValueError: It is not a JSON object.
+        FormatError: It is not a JSON object in UTF-8, or `classes` is not a list of names.
     """
     content = reader.read_section(Section.MANIFEST)
     if content is None:
         return None
-    manifest = json.loads(content)
+    try:
+        manifest = json.loads(content)
+        json.dumps(manifest, ensure_ascii=False).encode()  # refuses halves of surrogate pairs, which no file name holds
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{reader.path}: its manifest is not JSON in UTF-8 ({one_line(error)}); {RESTORE}") from error
     if not isinstance(manifest, dict):
-        raise ValueError("the manifest is not a JSON object")
+        raise FormatError(f"{reader.path}: its manifest is not a JSON object; {RESTORE}")
+    classes = manifest.get("classes")
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise FormatError(f"{reader.path}: its manifest's class names are not a list of texts; {RESTORE}")
     return manifest
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ffcv.data.images import ImageReader
 from ffcv.data.source import Source, class_labels
 from ffcv.data.tables import choose_column, image_of
-from ffcv.errors import SourceError
+from ffcv.errors import SourceError, message_of
 from ffcv.fields import Field, IntField, RGBImageField
 
 __all__ = ["HuggingFaceSource"]
@@ -66,27 +66,32 @@ class HuggingFaceSource(Source):
     def load(
         given: str, images: ImageReader | None = None, image_column: str | None = None, label_column: str | None = None
     ) -> HuggingFaceSource:
-        """Opens a folder written by `save_to_disk`, or NAME[:SPLIT] of the hub.
+        """Opens FOLDER[:SPLIT] written by `save_to_disk`, or NAME[:SPLIT] of the hub.
 
         Raises:
-            SourceError: The `datasets` package is missing, or several splits could be meant.
+            SourceError: The `datasets` package is missing or cannot open it, or several splits could be meant.
         """
         try:
             import datasets  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError:
-            raise SourceError(f"{given}: needs the package 'datasets': pip install datasets") from None
-        if os.path.isdir(given):
-            dataset: Any = datasets.load_from_disk(given)
-        else:
-            name, _, split = given.partition(":")
-            dataset = datasets.load_dataset(name, split=split or None)
+            raise SourceError(f"{given}: needs the package 'datasets': pip install 'ffcv-ssl[huggingface]'") from None
+        name, split = given, ""
+        if ":" in given and not os.path.isdir(given):
+            name, _, split = given.rpartition(":")
+        try:
+            saved = os.path.isdir(name)
+            dataset: Any = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=split or None)
+        except (ValueError, OSError) as error:
+            raise SourceError(f"{given}: cannot be opened by the package 'datasets': {message_of(error)}") from error
         if hasattr(dataset, "keys"):
             splits = list(dataset.keys())
-            if len(splits) != 1:
+            if split not in splits if split else len(splits) != 1:
                 raise SourceError(
-                    f"{given}: has the splits {', '.join(splits)}; choose one, such as hf:NAME:{splits[0]}"
+                    f"{given}: has the splits {', '.join(splits)}; choose one, such as hf:{name}:{splits[0]}"
                 )
-            dataset = dataset[splits[0]]
+            dataset = dataset[split or splits[0]]
+        elif saved and split:
+            raise SourceError(f"{given}: has no splits; give hf:{name}")
         return HuggingFaceSource(dataset, images, image_column, label_column, name=os.path.basename(given))
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from ffcv.data.images import ImageReader
 from ffcv.data.source import Source, class_labels
 from ffcv.data.tables import choose_column, image_of
-from ffcv.errors import SourceError
+from ffcv.errors import SourceError, message_of
 from ffcv.fields import Field, IntField, RGBImageField
 
 try:
@@ -34,7 +34,8 @@ class ParquetSource(Source):
         paths: Files with the same columns.
         images: How to read image files.
         image_column: Default: the only column of bytes.
-        label_column: Default: 'label', or the only column of whole numbers or texts; none where there is no such.
+        label_column: Default: 'label', or the only column of whole numbers, truth values or texts; none where there is
+            no such.
 
     Raises:
         SourceError: A file is damaged, or the columns are not as described.
@@ -55,9 +56,12 @@ class ParquetSource(Source):
         groups: list[tuple[int, int]] = []
         rows: list[int] = []
         labels: list[Any] = []
+        schemas: list[Any] = []
         for number, path in enumerate(self._paths):
             try:
                 file = pyarrow.parquet.ParquetFile(path, memory_map=True)
+                schemas.append(file.schema_arrow)
+                self._check_columns(schemas[0], schemas[-1], path)
                 for group in range(file.num_row_groups):
                     groups.append((number, group))
                     rows.append(file.metadata.row_group(group).num_rows)
@@ -69,6 +73,16 @@ class ParquetSource(Source):
         self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
         self.labels, self.classes = (None, None) if self._label is None else class_labels(labels, self._paths[0])
 
+    def _check_columns(self, first: Any, schema: Any, path: str) -> None:
+        for column in (self._image, self._label):
+            if column is None:
+                continue
+            expected = first.field(column).type
+            got = schema.field(column).type if column in schema.names else None
+            if got != expected:
+                what = "no such column" if got is None else str(got)
+                raise SourceError(f"{path}: column {column!r}: {what}, but in {self._paths[0]} it holds {expected}")
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 
@@ -76,8 +90,12 @@ class ParquetSource(Source):
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
         number, inside = self._groups[group]
         if getattr(self._local, "group", None) != group:
-            file = pyarrow.parquet.ParquetFile(self._paths[number], memory_map=True)
-            self._local.column = file.read_row_group(inside, columns=[self._image], use_threads=False).column(0)
+            try:
+                file = pyarrow.parquet.ParquetFile(self._paths[number], memory_map=True)
+                self._local.column = file.read_row_group(inside, columns=[self._image], use_threads=False).column(0)
+            except (pyarrow.ArrowException, OSError) as error:
+                where = f"{self._paths[number]}: row group {inside}, with row {index}"
+                raise SourceError(f"{where}: damaged ({message_of(error)}); fetch the file again") from error
             self._local.group = group
         row = index - int(self._starts[group])
         cell = self._local.column[row].as_py()
@@ -100,11 +118,19 @@ def _columns(path: str, image: str | None, label: str | None) -> tuple[str, str 
         return types.is_binary(kind) or types.is_large_binary(kind) or "bytes" in inner
 
     image = choose_column(path, "image", image, schema.names, [f.name for f in schema if holds_images(f.type)])
-    likely = [
-        f.name for f in schema if types.is_integer(f.type) or types.is_string(f.type) or types.is_large_string(f.type)
-    ]
-    if label is None and "label" in likely:
-        return image, "label"
+
+    def holds_labels(kind: Any) -> bool:
+        if types.is_dictionary(kind):
+            return holds_labels(kind.value_type)
+        return types.is_integer(kind) or types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind)
+
+    likely = [f.name for f in schema if holds_labels(f.type)]
+    if label is None and "label" in schema.names:
+        label = "label"
     if label is None and not likely:
         return image, None
-    return image, choose_column(path, "label", label, schema.names, likely)
+    label = choose_column(path, "label", label, schema.names, likely)
+    if label not in likely:
+        kind = schema.field(label).type
+        raise SourceError(f"{path}: column {label!r} holds {kind}, but labels are whole numbers or names")
+    return image, label

@@ -53,10 +53,15 @@ class PathList(Source):
             raise SourceError(f"{path}: has no rows; expected 'path,label' on each")
         header = [cell.strip().lower() for cell in rows[0]]
         image, label = _find(header, path_column, _PATH_COLUMNS), _find(header, label_column, _LABEL_COLUMNS)
+        for wanted, found in ((path_column, image), (label_column, label)):
+            if wanted is not None and found is None:
+                raise SourceError(f"{path}: no column {wanted!r}; its header is {', '.join(header)}")
         if image is not None:
             rows = rows[1:]
-        elif path_column is not None or label_column is not None:
-            raise SourceError(f"{path}: no column {path_column or label_column!r}; its header is {', '.join(rows[0])}")
+        elif label_column is not None:
+            raise SourceError(
+                f"{path}: which column is the path? it has {', '.join(header)}; choose with --image-column"
+            )
         else:
             image, label = 0, 1 if len(rows[0]) > 1 else None
         if not rows:
@@ -64,6 +69,8 @@ class PathList(Source):
         for number, row in enumerate(rows):
             if len(row) <= max(image, label or 0):
                 raise SourceError(f"{path}: row {number} has only {len(row)} columns: {','.join(row)!r}")
+            if not row[image].strip():
+                raise SourceError(f"{path}: row {number} has no path: {','.join(row)!r}")
         self._paths = [row[image].strip() for row in rows]
         self.labels: list[int] | None = None
         self.classes = None

@@ -7,6 +7,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,19 @@ class Source(ABC):
 
 
 def class_labels(values: Iterable[Any], where: str) -> tuple[list[int], list[str] | None]:
-    """Labels as numbers: whole numbers stay, names are numbered in alphabetical order.
+    """Labels as numbers: whole numbers stay, names are numbered in alphabetical order. None and '' are no labels.
 
     Returns:
         The labels, and the names where there are any.
     """
-    texts = [str(value).strip() for value in values]
+    values = list(values)
+    for row, value in enumerate(values):
+        if not isinstance(value, str | Integral | None):
+            raise SourceError(
+                f"{where}: row {row} has the label {value!r} ({type(value).__name__}), but labels are whole numbers or "
+                "names; choose another column with --label-column"
+            )
+    texts = ["" if value is None else str(value).strip() for value in values]
     if all(re.fullmatch(r"[+-]?\d+", text) for text in texts):
         return [int(text) for text in texts], None
     if "" in texts:

@@ -97,13 +97,26 @@ def _samples_of(number: int, shard: str) -> list[tuple[str, dict[str, _Part]]]:
     samples: dict[str, dict[str, _Part]] = {}
     try:
         with tarfile.open(shard, "r:") as archive:
+            end = 0
             for member in archive:
+                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 folder, name = os.path.split(member.name)
                 if not member.isfile() or name.startswith("."):
                     continue
                 stem, _, suffix = name.partition(".")
                 part = _Part(number, member.offset_data, member.size)
                 samples.setdefault(os.path.join(folder, stem), {})[suffix.lower()] = part
+            _check_end(shard, end)
     except (tarfile.TarError, OSError) as error:
         raise SourceError(f"{shard}: not an uncompressed tar file, or damaged ({error})") from error
     return list(samples.items())
+
+
+def _check_end(shard: str, end: int) -> None:
+    """Makes sure that what follows the last member, at `end`, is the archive's end: `tarfile` takes a damaged or
+    truncated header for it."""
+    with open(shard, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(end)
+        if size < end or any(file.read(tarfile.BLOCKSIZE)):
+            raise tarfile.ReadError(f"no end of the archive at byte {end}")

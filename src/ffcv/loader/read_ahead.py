@@ -75,9 +75,9 @@ class WindowSource:
         place = self._find(np.array([pointer], np.uint64))
         if place is None:
             return self._source.read(pointer)
-        sizes, checksums = self.extents.of(np.array([pointer], np.uint64))
-        content = self._memory[int(place[0]) : int(place[0]) + int(sizes[0])]
-        if checksums is not None and _core.crc32c(content) != checksums[0]:
+        found = self.extents.of(np.array([pointer], np.uint64))
+        content = self._memory[int(place[0]) : int(place[0]) + int(found.sizes[0])]
+        if not self.extents.is_intact(found, content):
             return self._source.read(pointer)  # which says what is wrong
         return content
 
@@ -127,7 +127,7 @@ def _windows(
     total, limit = 0, min(_FIRST_WINDOW, window_bytes)
     for samples in batches:
         pointers = _pointers(source, samples, fields)
-        lengths, _ = source.extents.of(pointers)
+        lengths = source.extents.of(pointers).sizes
         if group and total + int(lengths.sum()) > limit:
             yield group, _window(source, starts, sizes, pool)
             group, starts, sizes, total, limit = [], [], [], 0, min(2 * limit, window_bytes)

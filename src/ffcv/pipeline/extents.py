@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ffcv import _core
 from ffcv.errors import FormatError
 from ffcv.format import FIRST_SECTION_ID
 from ffcv.reader import Reader
 
 
+class Found(NamedTuple):
+    """Allocations, in the order in which they were asked for."""
+
+    rows: np.ndarray  # int64 [B]: their places in `Extents`
+    sizes: np.ndarray  # uint64 [B]
+    checksums: np.ndarray | None  # uint32 [B], CRC32C; None where there is nothing to compare with
+
+
 class Extents:
-    """Looks allocations of samples up by where they begin; 16 to 20 bytes of memory for each.
+    """Looks allocations of samples up by where they begin; 16 to 21 bytes of memory for each.
+
+    Of what costs next to nothing to decode, the checksum would be a third of the work, so `verified` remembers what has
+    been compared. That is worth as much as the promise that the file is still the same one, which `FileSource.check`
+    looks after. See docs/decisions/0005-checksums.md.
 
     Args:
         reader: The open file.
+
+    Attributes:
+        verified: bool [A]: the allocations whose bytes have been found to be those that were written.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -27,9 +45,10 @@ class Extents:
             rows, pointers, sizes = rows[order], pointers[order], sizes[order]
         self._pointers, self._sizes = np.ascontiguousarray(pointers), np.ascontiguousarray(sizes)
         self._checksums = None if reader.checksums is None else reader.checksums.of(rows).astype(np.uint32)
+        self.verified = np.zeros(len(rows), bool)
 
-    def of(self, pointers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The sizes (uint64 [B]) and CRC32C (uint32 [B]; None: not to be verified) of what begins at `pointers`.
+    def of(self, pointers: np.ndarray) -> Found:
+        """What begins at `pointers` (uint64 [B]).
 
         Raises:
             FormatError: Nothing begins at one of them.
@@ -42,4 +61,12 @@ class Extents:
                 f"{self._path}: no allocation begins at byte {pointers[np.argmin(found)]}, where a sample points; the "
                 "file is damaged: restore it from a copy or write it again with 'ffcv write'"
             )
-        return self._sizes[rows], None if self._checksums is None else self._checksums[rows]
+        return Found(rows, self._sizes[rows], None if self._checksums is None else self._checksums[rows])
+
+    def is_intact(self, found: Found, content: np.ndarray) -> bool:
+        """Whether `content` (uint8 [size]) is what was written as the one allocation `found`; compared once."""
+        if found.checksums is None or self.verified[found.rows[0]]:
+            return True
+        intact = _core.crc32c(content) == int(found.checksums[0])
+        self.verified[found.rows[0]] = intact
+        return intact

@@ -115,13 +115,13 @@ class FileSource:
         Raises:
             FormatError: They cannot be read, or are not those that were written.
         """
-        sizes, checksums = self.extents.of(np.array([pointer], np.uint64))
-        content = np.empty(int(sizes[0]), np.uint8)
+        found = self.extents.of(np.array([pointer], np.uint64))
+        content = np.empty(int(found.sizes[0]), np.uint8)
         try:
             self.file.read(int(pointer), content)
         except _core.ReadError as error:
             raise FormatError(f"{self.reader.path}: {error}") from error
-        if checksums is not None and _core.crc32c(content) != checksums[0]:
+        if not self.extents.is_intact(found, content):
             raise FormatError(
                 f"{self.reader.path}: checksum mismatch: the {content.size} bytes at byte {pointer} are not those that "
                 f"were written; list all bad samples with 'ffcv verify {self.reader.path}'"
