@@ -65,7 +65,7 @@ class EncodedChunk:
     """
 
     metadata: NDArray[Any]
-    payload: Sequence[bytes | NDArray[np.uint8]]
+    payload: Sequence[bytes | bytearray]
     starts: NDArray[np.int64]
     owners: NDArray[np.int64]
     offsets: NDArray[np.int64]
@@ -108,7 +108,7 @@ class _Payload:
     """Collects the allocations of a chunk; fields call it as their `malloc`."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes | NDArray[np.uint8]] = []
+        self.parts: list[bytes | bytearray] = []
         self.owners: list[int] = []
         self.offsets: list[int] = []
         self.sizes: list[int] = []
@@ -118,14 +118,14 @@ class _Payload:
     def __call__(self, size: int) -> tuple[int, NDArray[np.uint8]]:
         size = int(size)
         # An empty allocation takes a byte, so that no two pointers of a file are the same.
-        part = np.zeros(max(size, 1), dtype=np.uint8)
-        return self._append(part, size), part[:size]
+        part = bytearray(max(size, 1))
+        return self._append(part, size), np.frombuffer(part, np.uint8, size)
 
     def keep(self, content: bytes) -> int:
         """An allocation with this content; returns the pointer."""
         return self._append(content or b"\0", len(content))
 
-    def _append(self, part: bytes | NDArray[np.uint8], size: int) -> int:
+    def _append(self, part: bytes | bytearray, size: int) -> int:
         pointer = PROVISIONAL + self.end
         self.parts.append(part)
         self.owners.append(self.owner)
