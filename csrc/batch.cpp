@@ -8,7 +8,7 @@
 #include "checksum.h"
 #include "kernels/kernels.h"
 #include "point_chain.h"
-#include "taps.h"
+#include "resampler.h"
 
 namespace ffcv {
 
@@ -79,14 +79,13 @@ void clear(const ViewProgram& program, size_t sample) {
 // What one thread needs to render a sample; grows to the largest image that it has seen.
 struct Renderer::Worker {
     JpegDecoder decoder;
-    TapTable horizontal, vertical;
+    Resampler resampler;
     GaussianTaps gaussian;
     PointChain chain;
     std::vector<uint8_t> encoded, decoded, view, scratch;
 
     std::span<const uint8_t> read(const ImageBatch& images, size_t sample, size_t begin, size_t end);
     Pixels decode(const ImageBatch& images, size_t sample, const Region& wanted);
-    void resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip, const Planar& out);
     void place(const Pixels& source, const Region& box, bool flip, const Planar& out);
     void apply(OpCode code, const float* p, const Planar& image);
     void affine(const float* parameters, const Planar& image);
@@ -106,7 +105,7 @@ void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProg
         if (program.pad)
             place(source, program.box(sample), flip, image);
         else
-            resample(source, program.box(sample), program.interpolation, flip, image);
+            resampler.resize(source, program.box(sample), program.interpolation, flip, image);
         for (const Op& op : program.ops) {
             const float* const parameters = op.row(sample);
             if (std::isnan(parameters[0]) || chain.add(op.code, parameters)) continue;
@@ -152,20 +151,6 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
         throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
     if (!is_raw) return decoder.decode(bytes, wanted, decoded);
     return {bytes.data() + (corner - begin), stride, wanted};  // raw pixels are cropped where they were read
-}
-
-void Renderer::Worker::resample(const Pixels& source, const Region& box, Interpolation interpolation, bool flip,
-                                const Planar& out) {
-    const uint8_t* const corner = source.at(box.top, box.left);
-    if (box.height == out.height && box.width == out.width) {
-        kernels().deinterleave(corner, source.stride, flip, out);
-        return;
-    }
-    const bool enlarging = out.height > box.height || out.width > box.width;
-    const Taps across = horizontal.make(interpolation, box.width, out.width, enlarging, flip);
-    const Taps down = vertical.make(interpolation, box.height, out.height, enlarging, false);
-    kernels().resample(corner, source.stride, box.height, box.width, across, down,
-                       grown(scratch, ResampleScratch(box.height, box.width, out.width).total()), out);
 }
 
 void Renderer::Worker::place(const Pixels& source, const Region& box, bool flip, const Planar& out) {

@@ -17,6 +17,7 @@
 #include "bindings_loader.h"
 #include "kernels/kernels.h"
 #include "random.h"
+#include "resampler.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -58,7 +59,7 @@ auto decode_jpeg(Bytes data, JpegDecoder::Engine engine) {
     Region whole;
     {
         nb::gil_scoped_release release;
-        JpegDecoder decoder;
+        thread_local JpegDecoder decoder;  // building its tables takes long
         const JpegHeader header = decoder.read_header(span_of(data));
         whole = {0, 0, header.height, header.width};
         decoder.decode(span_of(data), whole, buffer, engine);
@@ -67,6 +68,24 @@ auto decode_jpeg(Bytes data, JpegDecoder::Engine engine) {
     auto* const pixels = new std::vector<uint8_t>(std::move(buffer));
     nb::capsule owner(pixels, [](void* p) noexcept { delete static_cast<std::vector<uint8_t>*>(p); });
     return nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>(pixels->data(), {height, width, 3}, owner);
+}
+
+auto resize(Array<const uint8_t, nb::shape<-1, -1, 3>> pixels, int height, int width, Interpolation interpolation) {
+    const Region whole{0, 0, static_cast<int>(pixels.shape(0)), static_cast<int>(pixels.shape(1))};
+    if (height < 1 || width < 1 || whole.height < 1 || whole.width < 1)
+        throw nb::value_error("height and width must be positive");
+    const size_t rows = static_cast<size_t>(height), columns = static_cast<size_t>(width);
+    auto [data, owner] = allocate<uint8_t>(rows * columns * 3);
+    {
+        nb::gil_scoped_release release;
+        thread_local Resampler resampler;
+        thread_local std::vector<uint8_t> planes;
+        if (planes.size() < rows * columns * 3) planes.resize(rows * columns * 3);
+        const Planar out{planes.data(), height, width};
+        resampler.resize({pixels.data(), pixels.shape(1) * 3, whole}, whole, interpolation, false, out);
+        kernels().pack_uint8(out, false, data);
+    }
+    return nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>(data, {rows, columns, 3}, owner);
 }
 
 // A ViewProgram together with the arrays that it points into.
@@ -204,11 +223,13 @@ NB_MODULE(_core, m) {
         FFCV_OPCODES(FFCV_VALUE)
 #undef FFCV_VALUE
             ;
-    nb::enum_<Interpolation>(m, "Interpolation", "How a view is resized.")
+    nb::enum_<Interpolation>(m, "Interpolation", "How an image is resized.")
         .value("bilinear", Interpolation::bilinear)
         .value("bicubic", Interpolation::bicubic)
         .value("nearest", Interpolation::nearest)
         .value("area", Interpolation::area);
+    m.def("resize", &resize, "pixels"_a, "height"_a, "width"_a, "interpolation"_a,
+          "uint8 [height, width, 3]: `pixels`, uint8 [H, W, 3], at another size.");
     nb::class_<View>(m, "View", "One view of every image of a batch: what to do, and the array to do it into.")
         .def(nb::init<Array<const int32_t, nb::shape<-1, 4>>, nb::object, int, int,
                       const std::vector<std::pair<OpCode, View::Parameters>>&,

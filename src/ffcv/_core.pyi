@@ -143,7 +143,7 @@ class OpCode(enum.Enum):
     noise = 12
 
 class Interpolation(enum.Enum):
-    """How a view is resized."""
+    """How an image is resized."""
 
     bilinear = 0
 
@@ -152,6 +152,9 @@ class Interpolation(enum.Enum):
     nearest = 2
 
     area = 3
+
+def resize(pixels: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, 3), order='C', device='cpu', writable=False)], height: int, width: int, interpolation: Interpolation) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
+    """uint8 [height, width, 3]: `pixels`, uint8 [H, W, 3], at another size."""
 
 class View:
     """

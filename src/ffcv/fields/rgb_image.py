@@ -140,7 +140,7 @@ class RGBImageField(Field):
                 _store(destination, "jpg", (value.height, value.width), value.data, malloc)
                 return
             value = _core.decode_jpeg(np.frombuffer(value.data, np.uint8))
-        pixels = np.ascontiguousarray(shrink(to_rgb(value), self.max_resolution))
+        pixels = shrink(np.ascontiguousarray(to_rgb(value)), self.max_resolution)
         if self._compresses(pixels):
             _store(destination, "jpg", pixels.shape[:2], encode_jpeg(pixels, self.jpeg_quality), malloc)
         else:
@@ -250,8 +250,8 @@ def shrink(pixels: NDArray[np.uint8], max_resolution: int | None) -> NDArray[np.
     if max_resolution is None or longer <= max_resolution:
         return pixels
     # Rounded down as in the original, but in whole numbers, where the longer side cannot lose a pixel.
-    size = max(1, width * max_resolution // longer), max(1, height * max_resolution // longer)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+    size = max(1, height * max_resolution // longer), max(1, width * max_resolution // longer)
+    return _core.resize(pixels, *size, _core.Interpolation.area)
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
