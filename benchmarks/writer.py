@@ -82,7 +82,8 @@ def with_ours(source: Path, out: Path, workers: int, encode: bool, restart_marke
 
 
 def measure(system: Callable[..., None], source: Path, out: Path, workers: int) -> tuple[float, float]:
-    """Seconds, and CPU seconds of this process and of those that it started."""
+    """Seconds, and CPU seconds of this process and of those that it started, to write a new file."""
+    out.unlink(missing_ok=True)
     start, cpu = time.perf_counter(), cpu_seconds()
     system(source, out, workers)
     return time.perf_counter() - start, cpu_seconds() - cpu

@@ -1,6 +1,7 @@
 // The Python face of what files need: checksums, allocation tables, JPEGs that are stored as they are.
 #include "bindings_file.h"
 
+#include <fcntl.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -104,6 +105,12 @@ std::tuple<int, int, int> check_jpeg(Bytes data) {
     return {header.height, header.width, header.components};
 }
 
+// Without it the system may keep gigabytes in memory, for which the last fsync then waits.
+void start_writeback(int descriptor, int64_t offset, int64_t size) {
+    nb::gil_scoped_release release;
+    sync_file_range(descriptor, offset, size, SYNC_FILE_RANGE_WRITE);  // an aid: errors show in fsync
+}
+
 auto restart_markers(Bytes data) {
     std::vector<uint8_t> result;
     {
@@ -126,6 +133,8 @@ void bind_file(nb::module_& m) {
     m.def(
         "restart_index", [](Bytes data) { return array_of(restart_index(span_of(data))); }, "data"_a,
         "uint32 [rows of MCUs]: where each begins in the file; empty unless restart markers part just the rows.");
+    m.def("start_writeback", &start_writeback, "descriptor"_a, "offset"_a, "size"_a,
+          "Lets the disk begin with these bytes of a file; waits for nothing.");
     nb::class_<Table>(m, "AllocationTable", "A file's allocation table, read where it lies.")
         .def(nb::init<Bytes>(), "rows"_a)
         .def("__len__", &Table::size)

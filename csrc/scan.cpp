@@ -58,43 +58,48 @@ bool ScanChecker::Table::build(const HuffmanCodes& codes, bool is_dc) {
 }
 
 bool ScanChecker::Table::fill(bool is_dc) {
-    struct Single {
-        uint8_t code_bits, bits, passed;
-        bool ends_block;
-    };
-    std::array<Single, 1 << window> singles{};
     int32_t code = 0, index = 0;
     limit[0] = 0;
     for (int length = 1; length <= 16; ++length) {
         offset[static_cast<size_t>(length)] = code - index;
-        for (int i = 0; i < bits_[static_cast<size_t>(length)]; ++i, ++code, ++index) {
-            if (index >= 256 || code >= (1 << length)) return false;
-            const uint8_t symbol = symbols[static_cast<size_t>(index)];
-            const int size = symbol & 15, run = symbol >> 4;
-            if (is_dc && symbol > 15) return false;
-            if (length > window) continue;
-            const bool ends_block = !is_dc && size == 0 && run != 15;
-            const Single single{static_cast<uint8_t>(length), static_cast<uint8_t>(length + size),
-                                static_cast<uint8_t>(ends_block ? 0 : run + 1), ends_block};
-            const auto first = singles.begin() + (code << (window - length));
-            std::fill(first, first + (1 << (window - length)), single);
-        }
+        code += bits_[static_cast<size_t>(length)];
+        index += bits_[static_cast<size_t>(length)];
+        if (index > 256 || code > 1 << length) return false;
         limit[static_cast<size_t>(length)] = code << (16 - length);
         code <<= 1;
     }
-    for (size_t w = 0; w < steps.size(); ++w) {
-        Single all = singles[w];
-        while (!is_dc && all.bits > 0 && all.bits < window && !all.ends_block) {
-            const Single next = singles[(w << all.bits) & (singles.size() - 1)];
-            // Zeros were shifted in: only a code that lies before them is one. Its value may lie behind.
-            if (next.bits == 0 || all.bits + next.code_bits > window || all.passed + next.passed > 63) break;
-            all.bits = static_cast<uint8_t>(all.bits + next.bits);
-            all.passed = static_cast<uint8_t>(all.passed + next.passed);
-            all.ends_block = next.ends_block;
-        }
-        steps[w] = all.bits == 0 ? Step() : Step(all.bits, all.passed + (all.ends_block ? Step::ends_block : 0));
-    }
+    for (int i = 0; is_dc && i < index; ++i)
+        if (symbols[static_cast<size_t>(i)] > 15) return false;
+    expand(steps.data(), window, Step(), is_dc);
     return true;
+}
+
+// What follows `before`, which leaves `room` bits of the window: steps [1 << room]. A code and its value that lie in
+// the window are followed by the next code, whatever the value is.
+void ScanChecker::Table::expand(Step* to, int room, Step before, bool is_dc) {
+    const bool is_first = before.bits() == 0;
+    std::fill_n(to, size_t{1} << room, before);
+    if (is_dc && !is_first) return;
+    const int passed = is_first ? 0 : static_cast<int>(before.passed());
+    int32_t code = 0, index = 0;
+    for (int length = 1; length <= room; ++length, code <<= 1)
+        for (int i = 0; i < bits_[static_cast<size_t>(length)]; ++i, ++code, ++index) {
+            const uint8_t symbol = symbols[static_cast<size_t>(index)];
+            const int size = symbol & 15, run = is_dc ? 0 : symbol >> 4;
+            const bool ends = !is_dc && size == 0 && run != 15;
+            const int now = passed + (ends ? 0 : run + 1);
+            if (now > 63) continue;
+            const Step step(before.bits() + length + size, static_cast<unsigned>(now) + (ends ? Step::ends_block : 0));
+            Step* const place = to + (code << (room - length));
+            const int left = room - length - size;
+            if (ends || left <= 0) {
+                std::fill_n(place, size_t{1} << (room - length), step);
+                continue;
+            }
+            expand(place, left, step, is_dc);
+            const size_t block = size_t{1} << left;
+            for (size_t value = 1; value < size_t{1} << size; ++value) std::copy_n(place, block, place + value * block);
+        }
 }
 
 // A code that may be longer than the window; its value's bits are left.

@@ -54,6 +54,7 @@ private:
 
     private:
         bool fill(bool is_dc);
+        void expand(Step* to, int room, Step before, bool is_dc);
 
         std::array<uint8_t, 17> bits_{};
         bool good_ = false;

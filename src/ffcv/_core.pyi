@@ -31,6 +31,9 @@ def restart_index(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), orde
     uint32 [rows of MCUs]: where each begins in the file; empty unless restart markers part just the rows.
     """
 
+def start_writeback(descriptor: int, offset: int, size: int) -> None:
+    """Lets the disk begin with these bytes of a file; waits for nothing."""
+
 class AllocationTable:
     """A file's allocation table, read where it lies."""
 

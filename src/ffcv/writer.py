@@ -41,6 +41,9 @@ __all__ = ["DatasetWriter"]
 _MAX_LISTED = 1000
 """Skipped samples that the manifest names."""
 
+_WRITEBACK_BYTES = 16 << 20
+"""After so many bytes the disk begins with them, so that the fsync at the end has little to wait for."""
+
 
 class DatasetWriter:
     """Writes a dataset to a `.beton` file, which the original reads too.
@@ -226,8 +229,8 @@ class _Layout:
         self._checksums: list[NDArray[np.uint32]] = []
         self._restarts: list[tuple[int, NDArray[np.uint32]]] = []
         # The end of the bytes written: before the first page until something has been allocated.
-        self._first_page = self._end = align_up(self._metadata_end, self._page_size)
-        file.seek(self._first_page)
+        self._end = self._handed_over = align_up(self._metadata_end, self._page_size)
+        file.seek(self._end)
 
     def append(self, chunk: EncodedChunk) -> None:
         """Writes the next samples."""
@@ -244,6 +247,9 @@ class _Layout:
             self._restarts.append((int(table["ptr"][i]), index))
         self._metadata[first : first + count] = chunk.metadata
         self.num_written += count
+        if self._end - self._handed_over >= _WRITEBACK_BYTES:
+            _core.start_writeback(self._file.fileno(), self._handed_over, self._end - self._handed_over)
+            self._handed_over = self._end
 
     def _place(self, chunk: EncodedChunk, row: int, first_part: int, end_part: int) -> int:
         """Writes one sample's bytes, all in one page as in the original; returns where."""
