@@ -250,6 +250,12 @@ def test_shrink(size: tuple[int, int], limit: int, expected: tuple[int, int]) ->
     assert (small == 77).all()
 
 
+def test_shrink_gives_the_mean_of_the_area() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 40, 3), np.uint8)
+    mean = image.reshape(15, 4, 10, 4, 3).mean((1, 3))
+    assert np.abs(shrink(image, 15) - mean).max() <= 1  # each direction rounds
+
+
 @pytest.mark.parametrize("longer", range(500, 560))
 def test_shrink_never_loses_a_pixel_of_the_limit(longer: int) -> None:
     # In floating point 256 / n * n falls below 256 for some n, and the original then writes 255.

@@ -94,6 +94,18 @@ def test_floating_point_is_refused() -> None:
         to_rgb(Image.fromarray(GREY.astype(np.float32)))
 
 
+@pytest.mark.parametrize(
+    ("image", "problem"),
+    [
+        (Image.fromarray(GREY.astype(np.float32)), "no stated range"),
+        (Image.new("1", (65536, 1)), "1 x 65536 pixels cannot be stored"),
+    ],
+)
+def test_files_that_have_no_rgb_form_are_named(image: Image.Image, problem: str) -> None:
+    with pytest.raises(SourceError, match=f"the/file: .*{problem}"):
+        ImageReader().read(file_bytes(image, "TIFF"), "the/file")
+
+
 def rotated(orientation: int, format: str = "JPEG") -> bytes:
     """A file whose pixels are RGB only after the orientation has been applied."""
     exif = Image.Exif()

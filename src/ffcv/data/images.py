@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from ffcv import _core
 from ffcv.errors import DecodeError, SourceError, one_line
-from ffcv.fields.rgb_image import EncodedImage, exif_orientation, turn
+from ffcv.fields.rgb_image import EncodedImage, check_storable, exif_orientation, turn
 
 __all__ = ["IMAGE_SUFFIXES", "ImageReader", "ImageValue"]
 
@@ -86,13 +86,18 @@ class ImageReader:
         try:
             image = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
             image.load()
-            return ImageOps.exif_transpose(image) if self.exif_orientation else image
+            image = ImageOps.exif_transpose(image) if self.exif_orientation else image
         except Image.UnidentifiedImageError as error:
             raise SourceError(
                 f"{where}: not an image (it begins with {data[:8]!r}); replace it or remove it"
             ) from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise SourceError(f"{where}: damaged image ({one_line(error)}); replace it or remove it") from error
+        try:
+            check_storable(image)
+        except ValueError as error:
+            raise SourceError(f"{where}: {one_line(error)}") from error
+        return image
 
 
 def _is_cmyk(jpeg: NDArray[np.uint8]) -> bool:

@@ -212,6 +212,13 @@ def upright(value: Any) -> Any:
     return ImageOps.exif_transpose(value) if isinstance(value, Image.Image) else value
 
 
+def check_storable(image: Image.Image) -> None:
+    """Raises ValueError for an image that has no 8-bit RGB form: floating-point pixels, or a side too long."""
+    if image.mode == "F":
+        raise ValueError("an image of floating-point pixels has no stated range: convert it to uint8 RGB first")
+    _check_size(image.height, image.width)
+
+
 def to_rgb(image: Any) -> NDArray[np.uint8]:
     """The pixels as uint8 [H, W, 3], by these rules.
 
@@ -225,8 +232,7 @@ def to_rgb(image: Any) -> NDArray[np.uint8]:
             pixels.
     """
     if isinstance(image, Image.Image):
-        if image.mode == "F":
-            raise ValueError("an image of floating-point pixels has no stated range: convert it to uint8 RGB first")
+        check_storable(image)
         if image.mode.startswith("I"):
             # Pillow's own conversion would clip 16-bit values at 255.
             grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
