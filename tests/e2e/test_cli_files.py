@@ -340,3 +340,42 @@ def test_extract_names_what_fails(tmp_path: Path, capsys: pytest.CaptureFixture[
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert_one_line_error(status, error, tmp_path / "full", ".jpg: File too large; free space")
+
+
+class PairField(IntField):
+    """A custom type, as projects define them."""
+
+    @property
+    def metadata_type(self) -> np.dtype:
+        return np.dtype([("first", "<i4"), ("second", "<i4")])
+
+    @staticmethod
+    def from_binary(binary: np.ndarray) -> PairField:
+        return PairField()
+
+    def encode(self, destination: np.ndarray, value: tuple[int, int], malloc: object) -> None:
+        destination["first"], destination["second"] = value
+
+
+def test_files_with_fields_of_custom_types(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pairs.beton"
+    DatasetWriter(path, {"pair": PairField(), "x": FloatField()}, num_workers=1).from_indexed_dataset(
+        [((i, i), i) for i in range(5)]
+    )
+    option = f"--custom-field=pair={__name__}:PairField"
+    status, out, _ = run(capsys, "info", path, "--json", option)
+    assert status == 0
+    assert json.loads(out)["fields"]["pair"]["type"] == "PairField"
+    assert run(capsys, "verify", path, "--decode", option)[0] == 0
+    damage(path, path.stat().st_size - 1)
+    assert run(capsys, "verify", path, option)[0] == 1
+
+    for command in ("info", "verify"):
+        for options, problem in (
+            ((), "--custom-field pair=MODULE:CLASS"),
+            (("--custom-field=pair",), "write NAME=MODULE:CLASS"),
+            (("--custom-field=pair=nowhere:X",), "No module named 'nowhere'"),
+            (("--custom-field=pair=json:loads",), "is no subclass of ffcv.fields.Field"),
+        ):
+            status, _, err = run(capsys, command, path, *options)
+            assert_one_line_error(status, err, problem)

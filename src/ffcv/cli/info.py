@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from ffcv.format import VERSION, Section
 from ffcv.reader import Reader
 
 
-def info(file: Path, as_json: bool) -> None:
+def info(file: Path, as_json: bool, custom_fields: Mapping[str, type[Field]]) -> None:
     """Prints a summary of `file` to stdout."""
-    summary = summarise(Reader(file))
+    summary = summarise(Reader(file, custom_fields=custom_fields))
     if as_json:
         print(json.dumps(summary, indent=2))
     else:

@@ -20,6 +20,12 @@ app = typer.Typer(
 )
 
 
+_CustomField = Annotated[
+    list[str] | None,
+    typer.Option(help="A field of a custom type: NAME=MODULE:CLASS. May be repeated.", show_default=False),
+]
+
+
 @app.callback()
 def _root() -> None:
     """Makes `ffcv` a group of commands, however few there are."""
@@ -109,11 +115,13 @@ def _merge(
 def _info(
     file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    custom_field: _CustomField = None,
 ) -> None:
     """Show what a .beton file holds."""
+    from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.info import info
 
-    info(file, as_json)
+    info(file, as_json, custom_fields(custom_field or ()))
 
 
 @app.command("verify")
@@ -121,14 +129,16 @@ def _verify(
     file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
     decode: Annotated[bool, typer.Option("--decode", help="Decode every sample, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    custom_field: _CustomField = None,
 ) -> None:
     """Check a .beton file: structure, checksums and, with --decode, every sample.
 
     Exit status 0: all good. 1: it does not open, or has bad samples, which are listed.
     """
+    from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.verify import verify
 
-    if not verify(file, decode, as_json):
+    if not verify(file, decode, as_json, custom_fields(custom_field or ())):
         raise typer.Exit(1)
 
 

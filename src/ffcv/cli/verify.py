@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from ffcv._restart_index import RestartIndex
 from ffcv.cli.progress import progress_bar
 from ffcv.data.beton import read_manifest, read_value
 from ffcv.errors import FfcvError, FormatError, message_of
-from ffcv.fields import RGBImageField
+from ffcv.fields import FIELD_TYPES, RGBImageField
+from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.format import FIRST_SECTION_ID, Section
 from ffcv.reader import Reader
@@ -30,13 +31,13 @@ Problem = tuple[int | str, str]
 """A sample (or the name of a section) and what is wrong with it."""
 
 
-def verify(file: Path, decode: bool, as_json: bool) -> bool:
+def verify(file: Path, decode: bool, as_json: bool, custom_fields: Mapping[str, type[Field]]) -> bool:
     """Checks `file` and prints what was found; False if anything is wrong.
 
     Raises:
         FormatError, OSError: The file does not open at all.
     """
-    reader = Reader(file)
+    reader = Reader(file, custom_fields=custom_fields)
     problems: list[Problem] = []
     index = _check_sections(reader, problems)
     problems += _in_blocks(_check_contents, reader, len(reader.allocations), "Comparing checksums", "allocations")
@@ -117,7 +118,7 @@ def _decode(index: RestartIndex | None, reader: Reader, samples: range) -> list[
             try:
                 if isinstance(field, RGBImageField):
                     _decode_image(reader, sample, name, index)
-                else:
+                elif type(field) in FIELD_TYPES.values():  # what others hold, only their decoders know
                     read_value(reader, sample, name)
             except (FfcvError, ValueError, RecursionError) as error:
                 text = message_of(error).removeprefix(f"{reader.path}: ")
