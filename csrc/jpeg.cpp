@@ -4,18 +4,15 @@
 
 #include "jpeg_errors.h"
 #include "region_decoder.h"
-#include "scan.h"
 
 namespace ffcv {
 
 struct JpegDecoder::Handle {
     jpeg_decompress_struct info;
     JpegErrors errors;
-    ScanChecker scan_checker;
     RegionDecoder region_decoder;
 
     void begin(std::span<const uint8_t> bytes);
-    bool scan_is_whole();
 };
 
 // A new decompressor for each image (2 microseconds): libjpeg keeps the last image's tables, and would decode one that
@@ -26,45 +23,6 @@ void JpegDecoder::Handle::begin(std::span<const uint8_t> bytes) {
     errors.limit_scans(info);
     jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
     jpeg_read_header(&info, TRUE);
-}
-
-// After jpeg_read_header: true if the scan that follows is the only one, baseline, and surely without damage.
-bool JpegDecoder::Handle::scan_is_whole() {
-    if (info.progressive_mode || info.arith_code || info.data_precision != 8 ||
-        info.comps_in_scan != info.num_components)
-        return false;
-    ScanChecker::Layout layout{};
-    const auto codes = [](const JHUFF_TBL* table) {
-        return table == nullptr ? HuffmanCodes{} : HuffmanCodes{table->bits, table->huffval};
-    };
-    for (size_t i = 0; i < 4; ++i) {
-        layout.dc[i] = codes(info.dc_huff_tbl_ptrs[i]);
-        layout.ac[i] = codes(info.ac_huff_tbl_ptrs[i]);
-    }
-    const auto add = [&](const jpeg_component_info& component, int blocks) {
-        const bool known =
-            component.dc_tbl_no >= 0 && component.dc_tbl_no < 4 && component.ac_tbl_no >= 0 && component.ac_tbl_no < 4;
-        if (!known || layout.num_blocks + static_cast<size_t>(blocks) > layout.blocks.size()) return false;
-        for (int i = 0; i < blocks; ++i)
-            layout.blocks[layout.num_blocks++] = {static_cast<uint8_t>(component.dc_tbl_no),
-                                                  static_cast<uint8_t>(component.ac_tbl_no)};
-        return true;
-    };
-    if (info.comps_in_scan == 1) {
-        const jpeg_component_info& component = *info.cur_comp_info[0];
-        layout.num_mcus = static_cast<size_t>(component.width_in_blocks) * component.height_in_blocks;
-        if (!add(component, 1)) return false;
-    } else {
-        const auto mcus = [](JDIMENSION side, int factor) { return (side + 8u * factor - 1) / (8u * factor); };
-        layout.num_mcus =
-            size_t{mcus(info.image_width, info.max_h_samp_factor)} * mcus(info.image_height, info.max_v_samp_factor);
-        for (int i = 0; i < info.comps_in_scan; ++i) {
-            const jpeg_component_info& component = *info.cur_comp_info[i];
-            if (!add(component, component.h_samp_factor * component.v_samp_factor)) return false;
-        }
-    }
-    layout.restart_interval = info.restart_interval;
-    return scan_checker.is_whole({info.src->next_input_byte, info.src->bytes_in_buffer}, layout);
 }
 
 JpegDecoder::JpegDecoder() : handle_(std::make_unique<Handle>()) {
@@ -124,7 +82,7 @@ JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_
         decode(bytes, {0, 0, header.height, header.width}, buffer);
         return header;
     }
-    const bool is_whole = handle_->scan_is_whole();
+    const bool is_whole = handle_->region_decoder.is_whole(info);
     // Damage shows while Huffman codes are read. Of each block only the mean is computed, and of colour nothing.
     info.scale_num = 1;
     info.scale_denom = 8;

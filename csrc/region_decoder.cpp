@@ -22,59 +22,6 @@ uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
 
 constexpr int divided_up(int a, int b) { return (a + b - 1) / b; }
 
-using Entry = HuffmanLookup::Entry;
-
-// What begins with each possible window of bits; false for a table that is none.
-bool build(const uint8_t* code_counts, const uint8_t* symbols, bool is_dc, HuffmanLookup& table) {
-    constexpr int window = HuffmanLookup::window;
-    std::memcpy(table.symbols, symbols, sizeof table.symbols);
-    std::memset(table.one, 0, sizeof table.one);
-    int code = 0, index = 0;
-    for (int length = 1; length <= 16; ++length) {
-        table.offset[length] = code - index;
-        for (int i = 0; i < code_counts[length]; ++i, ++code, ++index) {
-            if (index >= 256 || code >= 1 << length || (is_dc && symbols[index] > 15)) return false;
-            if (length <= window)
-                std::fill_n(table.one + (static_cast<size_t>(code) << (window - length)), 1 << (window - length),
-                            huffman_entry(length, symbols[index], is_dc));
-        }
-        if (code > (1 << length) - 1) return false;  // the code of all ones is reserved
-        table.limit[length] = code << (16 - length);
-        code <<= 1;
-    }
-    if (is_dc) return true;
-    for (unsigned window_bits = 0; window_bits < 1 << window; ++window_bits) {
-        Entry entry = table.one[window_bits];
-        // Zeros are shifted in: only codes that end in the window are surely there. That leaves their values.
-        const auto next = [&] {
-            const int used = HuffmanLookup::get(entry, HuffmanLookup::bits);
-            const Entry more = used < window ? table.one[window_bits << used & ((1 << window) - 1)] : 0;
-            const int code =
-                HuffmanLookup::get(more, HuffmanLookup::bits) - HuffmanLookup::get(more, HuffmanLookup::size);
-            return used + code <= window ? more : 0;
-        };
-        const auto ends = [](Entry e) {
-            return HuffmanLookup::get(e, HuffmanLookup::advance) >= HuffmanLookup::end_of_block;
-        };
-        constexpr Entry two_bytes = 0xffff;
-        if (entry != 0 && !ends(entry)) {
-            if (const Entry more = next(); more != 0 && !ends(more)) {
-                const int used = HuffmanLookup::get(entry, HuffmanLookup::bits);
-                const int place =
-                    HuffmanLookup::get(entry, HuffmanLookup::advance) + HuffmanLookup::get(more, HuffmanLookup::place);
-                const int shift = HuffmanLookup::get(more, HuffmanLookup::shift) - used;
-                entry = (entry & ~(Entry{255} << 24)) | static_cast<Entry>(place) << 24 |
-                        static_cast<Entry>(shift) << 48 |
-                        static_cast<Entry>(HuffmanLookup::get(more, HuffmanLookup::size)) << 56;
-                entry += more & two_bytes;
-            }
-            if (const Entry more = next(); more != 0 && ends(more)) entry += more & two_bytes;
-        }
-        table.two[window_bits] = entry;
-    }
-    return true;
-}
-
 }  // namespace
 
 // Goes over the scan, MCU by MCU, jumping to restart markers where that is nearer.
@@ -88,7 +35,11 @@ public:
             if (segment >= static_cast<long long>(decoder_.segment_ends_.size())) return false;
             enter(segment);
         }
-        return advance(target - at_, [&](int count) { return kernels().skip_mcus(bits_, mcu_, count); });
+        return skip(target - at_);
+    }
+
+    bool skip(long long count) {
+        return advance(count, [&](int part) { return kernels().skip_mcus(bits_, mcu_, part); });
     }
 
     bool decode(long long count) {
@@ -136,16 +87,10 @@ private:
 
 std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, const Region& wanted,
                                             std::vector<uint8_t>& buffer) {
-    if (!read_layout(info) || !collect_entropy_data({info.src->next_input_byte, info.src->bytes_in_buffer})) return {};
-    if (!choose_mcus(wanted)) return {};
+    if (!read_scan(info, true) || !read_samples(info) || !choose_mcus(wanted)) return {};
+    if (!collect_entropy_data({info.src->next_input_byte, info.src->bytes_in_buffer})) return {};
 
-    Mcu mcu{};
-    for (int i = 0; i < num_components_; ++i) {
-        Component& c = components_[static_cast<size_t>(i)];
-        for (int block = 0; block < c.across * c.down; ++block)
-            mcu.blocks[mcu.num_blocks++] = {
-                c.dc, c.ac, c.quantizers, &c.prediction, nullptr, c.stride, static_cast<size_t>(c.across) * 8};
-    }
+    Mcu mcu = make_mcu();
     const size_t stride = static_cast<size_t>(wanted.width) * 3;
     uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height));
     const int mcu_height = 8 * components_[0].down;
@@ -171,59 +116,80 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
     return Pixels{pixels, stride, wanted};
 }
 
-bool RegionDecoder::read_layout(const jpeg_decompress_struct& info) {
+bool RegionDecoder::is_whole(const jpeg_decompress_struct& info) {
+    if (!read_scan(info, false)) return false;
+    if (!collect_entropy_data({info.src->next_input_byte, info.src->bytes_in_buffer})) return false;
+    Mcu mcu = make_mcu();
+    return Walk(*this, mcu).skip(static_cast<long long>(mcus_across_) * mcus_down_);
+}
+
+// What the MCUs of the only scan consist of; false for scans of another kind.
+bool RegionDecoder::read_scan(const jpeg_decompress_struct& info, bool with_values) {
     if (info.progressive_mode || info.arith_code || info.data_precision != 8 ||
         info.comps_in_scan != info.num_components || info.Ss != 0 || info.Se != 63 || info.Ah != 0 || info.Al != 0)
         return false;
     num_components_ = info.num_components;
-    const bool grey = num_components_ == 1 && info.jpeg_color_space == JCS_GRAYSCALE;
-    if (!grey && (num_components_ != 3 || info.jpeg_color_space != JCS_YCbCr)) return false;
+    const bool alone = num_components_ == 1;  // a component alone comes block by block
+    int blocks = 0;
     for (int i = 0; i < num_components_; ++i) {
         const jpeg_component_info& from = info.comp_info[i];
         Component& c = components_[static_cast<size_t>(i)];
         if (info.cur_comp_info[i] != &from) return false;
-        c.across = grey ? 1 : from.h_samp_factor;  // a component alone comes block by block
-        c.down = grey ? 1 : from.v_samp_factor;
-        if (i > 0 && (c.across != 1 || c.down != 1)) return false;
-        const int tables = NUM_QUANT_TBLS;
-        if (from.quant_tbl_no < 0 || from.quant_tbl_no >= tables) return false;
-        const JQUANT_TBL* const quantizers = info.quant_tbl_ptrs[from.quant_tbl_no];
-        c.dc = table(info, from.dc_tbl_no, true);
-        c.ac = table(info, from.ac_tbl_no, false);
-        if (quantizers == nullptr || c.dc == nullptr || c.ac == nullptr) return false;
-        std::copy_n(quantizers->quantval, 64, c.quantizers);
+        c.across = alone ? 1 : from.h_samp_factor;
+        c.down = alone ? 1 : from.v_samp_factor;
+        c.dc = table(info, from.dc_tbl_no, true, with_values);
+        c.ac = table(info, from.ac_tbl_no, false, with_values);
+        if (c.dc == nullptr || c.ac == nullptr) return false;
+        blocks += c.across * c.down;
     }
-    const Component& luma = components_[0];
-    const bool known = (luma.across == 1 && luma.down == 1) || (luma.across == 2 && luma.down <= 2);
-    if (!known) return false;
-    const int width = static_cast<int>(info.image_width), height = static_cast<int>(info.image_height);
-    for (int i = 0; i < num_components_; ++i) {
-        Component& c = components_[static_cast<size_t>(i)];
-        c.width = divided_up(width * c.across, luma.across);
-        c.height = divided_up(height * c.down, luma.down);
-    }
-    if (luma.across == 2 && components_[1].width <= 2) return false;  // libjpeg repeats such narrow chroma
-    mcus_across_ = divided_up(width, 8 * luma.across);
-    mcus_down_ = divided_up(height, 8 * luma.down);
+    if (blocks > Mcu::max_blocks) return false;
+    mcus_across_ = divided_up(static_cast<int>(info.image_width), 8 * (alone ? 1 : info.max_h_samp_factor));
+    mcus_down_ = divided_up(static_cast<int>(info.image_height), 8 * (alone ? 1 : info.max_v_samp_factor));
     const long long total = static_cast<long long>(mcus_across_) * mcus_down_;
     restart_interval_ = info.restart_interval == 0 ? total : std::min<long long>(info.restart_interval, total);
     return true;
 }
 
-const HuffmanLookup* RegionDecoder::table(const jpeg_decompress_struct& info, int number, bool is_dc) {
+// How samples become pixels; false where only libjpeg-turbo knows.
+bool RegionDecoder::read_samples(const jpeg_decompress_struct& info) {
+    const bool grey = num_components_ == 1 && info.jpeg_color_space == JCS_GRAYSCALE;
+    if (!grey && (num_components_ != 3 || info.jpeg_color_space != JCS_YCbCr)) return false;
+    const Component& luma = components_[0];
+    const bool known = (luma.across == 1 && luma.down == 1) || (luma.across == 2 && luma.down <= 2);
+    if (!known) return false;
+    const int width = static_cast<int>(info.image_width), height = static_cast<int>(info.image_height);
+    for (int i = 0; i < num_components_; ++i) {
+        const int number = info.comp_info[i].quant_tbl_no, tables = NUM_QUANT_TBLS;
+        const JQUANT_TBL* const quantizers = number < 0 || number >= tables ? nullptr : info.quant_tbl_ptrs[number];
+        Component& c = components_[static_cast<size_t>(i)];
+        if (quantizers == nullptr || (i > 0 && (c.across != 1 || c.down != 1))) return false;
+        std::copy_n(quantizers->quantval, 64, c.quantizers);
+        c.width = divided_up(width * c.across, luma.across);
+        c.height = divided_up(height * c.down, luma.down);
+    }
+    return luma.across != 2 || num_components_ == 1 || components_[1].width > 2;  // libjpeg repeats such narrow chroma
+}
+
+const HuffmanLookup* RegionDecoder::table(const jpeg_decompress_struct& info, int number, bool is_dc,
+                                          bool with_values) {
     if (number < 0 || number >= 4) return nullptr;
     const JHUFF_TBL* const from = is_dc ? info.dc_huff_tbl_ptrs[number] : info.ac_huff_tbl_ptrs[number];
     if (from == nullptr) return nullptr;
-    std::unique_ptr<CachedTable>& cached = tables_[static_cast<size_t>(number + (is_dc ? 0 : 4))];
-    const bool is_known = cached != nullptr && std::memcmp(cached->bits.data(), from->bits, cached->bits.size()) == 0 &&
-                          std::memcmp(cached->symbols.data(), from->huffval, cached->symbols.size()) == 0;
-    if (!is_known) {
-        if (cached == nullptr) cached.reset(new CachedTable);  // not set to zeros, as make_unique would
-        std::memcpy(cached->bits.data(), from->bits, cached->bits.size());
-        std::memcpy(cached->symbols.data(), from->huffval, cached->symbols.size());
-        cached->is_valid = build(from->bits, from->huffval, is_dc, cached->lookup);
+    std::unique_ptr<HuffmanTable>& kept = tables_[static_cast<size_t>(number + (is_dc ? 0 : 4))];
+    if (kept == nullptr) kept.reset(new HuffmanTable);  // not set to zeros, as make_unique would
+    return kept->make(from->bits, from->huffval, is_dc, with_values);
+}
+
+// The blocks of an MCU in the scan's order; where their samples go is set for each row.
+Mcu RegionDecoder::make_mcu() {
+    Mcu mcu{};
+    for (int i = 0; i < num_components_; ++i) {
+        Component& c = components_[static_cast<size_t>(i)];
+        for (int block = 0; block < c.across * c.down; ++block)
+            mcu.blocks[mcu.num_blocks++] = {
+                c.dc, c.ac, c.quantizers, &c.prediction, nullptr, c.stride, static_cast<size_t>(c.across) * 8};
     }
-    return cached->is_valid ? &cached->lookup : nullptr;
+    return mcu;
 }
 
 // The MCUs that `wanted` needs: where chroma is halved, with one chroma sample more on every side.

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "huffman.h"
 #include "jpeg.h"
 #include "kernels/mcu.h"
 
@@ -25,6 +26,10 @@ public:
     std::optional<Pixels> decode(const jpeg_decompress_struct& info, const Region& wanted,
                                  std::vector<uint8_t>& buffer);
 
+    // True if the scan that follows is the only one and surely without damage: it holds exactly the codes of all MCUs,
+    // the restart markers in turn, and the end marker.
+    bool is_whole(const jpeg_decompress_struct& info);
+
 private:
     // Half-open ranges of a component's samples or of MCUs.
     struct Range {
@@ -40,24 +45,19 @@ private:
         int32_t prediction;
         const HuffmanLookup *dc, *ac;
     };
-    // The tables of the last image: most files share the standard's.
-    struct CachedTable {
-        std::array<uint8_t, 17> bits;
-        std::array<uint8_t, 256> symbols;
-        bool is_valid;
-        HuffmanLookup lookup;
-    };
     class Walk;
 
-    bool read_layout(const jpeg_decompress_struct& info);
-    const HuffmanLookup* table(const jpeg_decompress_struct& info, int number, bool is_dc);
+    bool read_scan(const jpeg_decompress_struct& info, bool with_values);
+    bool read_samples(const jpeg_decompress_struct& info);
+    const HuffmanLookup* table(const jpeg_decompress_struct& info, int number, bool is_dc, bool with_values);
+    Mcu make_mcu();
     bool choose_mcus(const Region& wanted);
     bool collect_entropy_data(std::span<const uint8_t> scan);
     bool decode_mcus();
     void convert_rows(const Region& wanted, Range rows, uint8_t* out);
 
-    std::array<std::unique_ptr<CachedTable>, 8> tables_;  // DC tables by number, then AC tables
-    std::array<Component, 3> components_;
+    std::array<std::unique_ptr<HuffmanTable>, 8> tables_;  // DC tables by number, then AC tables
+    std::array<Component, 4> components_;
     int num_components_ = 0;
     int mcus_across_ = 0, mcus_down_ = 0;
     long long restart_interval_ = 0;  // in MCUs

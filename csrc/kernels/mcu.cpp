@@ -83,16 +83,19 @@ inline void drop(EntropyBits& bits, Entry entry) {
     bits.count -= entry & 63;
 }
 
-// The entry for the next bits; 0 where they are no code.
-inline Entry look_up(const EntropyBits& bits, const Table& table, const Entry* entries, bool is_dc) {
-    const Entry entry = entries[bits.buffer >> (64 - Table::window)];
-    if (__builtin_expect(entry != 0, 1)) return entry;
+// The entry of the next code, which has `length` bits or more; 0 where there is none such.
+inline Entry find_code(const EntropyBits& bits, const Table& table, int length, bool is_dc) {
     const int32_t code = static_cast<int32_t>(bits.buffer >> 48);
-    int length = Table::window + 1;
     while (length <= 16 && code >= table.limit[length]) ++length;
     if (length > 16) return 0;
     const int32_t index = (code >> (16 - length)) - table.offset[length];
     return index < 0 || index > 255 ? 0 : huffman_entry(length, table.symbols[index], is_dc);
+}
+
+// The entry for the next bits; 0 where they are no code.
+inline Entry look_up(const EntropyBits& bits, const Table& table, const Entry* entries, bool is_dc) {
+    const Entry entry = entries[bits.buffer >> (64 - Table::window)];
+    return __builtin_expect(entry != 0, 1) ? entry : find_code(bits, table, Table::window + 1, is_dc);
 }
 
 // The DC coefficient, by its difference from the last one; false for damaged data.
@@ -107,7 +110,6 @@ inline bool take_dc(EntropyBits& bits, const McuBlock& block) {
 // The AC coefficients, to their places; those that lie outside of the block go behind it. Returns one more than the
 // number of the last coefficient in zigzag order, or 0 for damaged data, or what seems to be: with entries for two, the
 // second may be the next block's.
-template <bool keep>
 inline int take_ac(EntropyBits& given, const Table& table, const Entry* entries, int16_t* coefficients) {
     EntropyBits bits = given;
     int k = 1;
@@ -115,10 +117,9 @@ inline int take_ac(EntropyBits& given, const Table& table, const Entry* entries,
         refill(bits);
         const Entry entry = look_up(bits, table, entries, false);
         if (entry == 0) return 0;
-        if (keep)
-            for (int i = 0; i < 2; ++i)
-                coefficients[zigzag.natural[k + Table::get(entry, Table::place + i)]] =
-                    static_cast<int16_t>(value_of(bits.buffer, entry, i));
+        for (int i = 0; i < 2; ++i)
+            coefficients[zigzag.natural[k + Table::get(entry, Table::place + i)]] =
+                static_cast<int16_t>(value_of(bits.buffer, entry, i));
         k += Table::get(entry, Table::advance);
         drop(bits, entry);
     }
@@ -129,12 +130,45 @@ inline int take_ac(EntropyBits& given, const Table& table, const Entry* entries,
     return end;
 }
 
-template <bool keep>
 inline int take_block(EntropyBits& bits, const McuBlock& block, int16_t* coefficients) {
     if (!take_dc(bits, block)) return 0;
-    if (keep) coefficients[0] = static_cast<int16_t>(*block.prediction);
-    const int end = take_ac<keep>(bits, *block.ac, block.ac->two, coefficients);
-    return end > 0 ? end : take_ac<keep>(bits, *block.ac, block.ac->one, coefficients);
+    coefficients[0] = static_cast<int16_t>(*block.prediction);
+    const int end = take_ac(bits, *block.ac, block.ac->two, coefficients);
+    return end > 0 ? end : take_ac(bits, *block.ac, block.ac->one, coefficients);
+}
+
+// Passes over the AC coefficients of a block; false for damaged data.
+inline bool skip_ac(EntropyBits& bits, const Table& table) {
+    const auto next_step = [&] { return table.steps[bits.buffer >> (64 - Table::skip_window)]; };
+    for (int k = 1; k < 64;) {
+        refill(bits);
+        Table::Step step = next_step();
+        int next = k + Table::passed_by(step);
+        if (next < 64) {  // two steps take 54 bits at most
+            drop(bits, step);
+            k = next;
+            step = next_step();
+            next = k + Table::passed_by(step);
+            if (next < 64) {
+                drop(bits, step);
+                k = next;
+                continue;
+            }
+        }
+        if (next >= end_of_block && next < end_of_block + 64) {
+            drop(bits, step);
+            return true;
+        }
+        // A long code, or a step over the end of the block.
+        refill(bits);
+        const Entry entry = find_code(bits, table, 1, false);
+        if (entry == 0) return false;
+        drop(bits, entry);
+        k += Table::get(entry, Table::advance);
+        if (k >= end_of_block) return true;
+        if (k > 64) return false;
+    }
+    return true;
 }
 
 // A block of 8 rows in registers, side by side where they are narrower.
@@ -264,7 +298,7 @@ bool skip_mcus(EntropyBits& given, const Mcu& mcu, int count) {
     EntropyBits bits = given;
     for (int i = 0; i < count; ++i) {
         for (int j = 0; j < mcu.num_blocks; ++j)
-            if (take_block<false>(bits, mcu.blocks[j], nullptr) == 0) return false;
+            if (!take_dc(bits, mcu.blocks[j]) || !skip_ac(bits, *mcu.blocks[j].ac)) return false;
         if (overdrawn(bits)) return false;
     }
     given = bits;
@@ -278,7 +312,7 @@ bool decode_mcus(EntropyBits& given, Mcu& mcu, int count) {
     for (int i = 0; i < count; ++i) {
         for (int j = 0; j < mcu.num_blocks; ++j) {
             McuBlock& each = mcu.blocks[j];
-            const int end = take_block<true>(bits, each, block.values);
+            const int end = take_block(bits, each, block.values);
             if (end == 0) return false;
             if (end == 1) {
                 const int32_t mean = block.values[0] * each.quantizers[0];

@@ -7,7 +7,7 @@ namespace ffcv {
 
 // A Huffman table that is made for looking several bits up at once.
 struct HuffmanLookup {
-    static constexpr int window = 11;
+    static constexpr int window = 11, skip_window = 12;
     static constexpr int end_of_block = 128;  // counts as so many coefficients
     static constexpr int nowhere = 64 + 16;   // a distance from which no coefficient of a block can be reached
 
@@ -20,7 +20,18 @@ struct HuffmanLookup {
     [[gnu::always_inline]] static int get(Entry entry, int byte) { return entry >> (8 * byte) & 255; }
 
     Entry one[1 << window];  // only one coefficient, or the end
-    Entry two[1 << window];
+    Entry two[1 << window];  // AC only
+
+    // To pass over AC coefficients, as many as have their codes in the window: the bits of codes and values, and above
+    // them by how many coefficients it goes on, with `end_of_block` added by the code that says so.
+    using Step = uint16_t;
+    static constexpr Step step(int bits, int passed) { return static_cast<Step>(passed << 6 | bits); }
+    [[gnu::always_inline]] static constexpr int bits_of(Step step) { return step & 63; }
+    [[gnu::always_inline]] static constexpr int passed_by(Step step) { return step >> 6; }
+    static constexpr Step no_step = 64 << 6;  // the first code is longer than the window
+
+    Step steps[1 << skip_window];  // AC only
+
     // For longer codes: those of up to i bits are below limit[i], left-aligned in 16 bits; the symbol of a code of i
     // bits is symbols[code - offset[i]].
     int32_t limit[18];
@@ -61,7 +72,8 @@ struct McuBlock {
 };
 
 struct Mcu {
-    McuBlock blocks[10];
+    static constexpr int max_blocks = 10;  // the standard's
+    McuBlock blocks[max_blocks];
     int num_blocks;
 };
 

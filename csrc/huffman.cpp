@@ -1,0 +1,121 @@
+#include "huffman.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ffcv {
+
+using Entry = HuffmanLookup::Entry;
+using Step = HuffmanLookup::Step;
+
+const HuffmanLookup* HuffmanTable::make(const uint8_t* code_counts, const uint8_t* symbols, bool is_dc,
+                                        bool with_values) {
+    const bool is_same = is_known_ && std::equal(code_counts_.begin() + 1, code_counts_.end(), code_counts + 1) &&
+                         std::equal(symbols, symbols + 256, lookup_.symbols);
+    if (!is_same) {
+        std::copy_n(code_counts, code_counts_.size(), code_counts_.begin());
+        std::copy_n(symbols, 256, lookup_.symbols);
+        is_known_ = true;
+        has_values_ = false;
+        is_valid_ = number_codes(is_dc);
+        if (is_valid_ && is_dc) make_entries(true);
+        if (is_valid_ && !is_dc) make_steps(lookup_.steps, HuffmanLookup::skip_window, HuffmanLookup::no_step);
+    }
+    if (!is_valid_) return nullptr;
+    if (with_values && !has_values_ && !is_dc) {
+        make_entries(false);
+        join_entries();
+        has_values_ = true;
+    }
+    return &lookup_;
+}
+
+// Gives the codes their numbers; false where they do not fit.
+bool HuffmanTable::number_codes(bool is_dc) {
+    int code = 0, index = 0;
+    lookup_.limit[0] = 0;
+    for (int length = 1; length <= 16; ++length, code <<= 1) {
+        lookup_.offset[length] = code - index;
+        code += code_counts_[static_cast<size_t>(length)];
+        index += code_counts_[static_cast<size_t>(length)];
+        if (index > 256 || code > (1 << length) - 1) return false;  // the code of all ones is reserved
+        lookup_.limit[length] = code << (16 - length);
+    }
+    return !is_dc || std::all_of(lookup_.symbols, lookup_.symbols + index, [](int symbol) { return symbol <= 15; });
+}
+
+// What follows `before`, which leaves `room` bits of the window: steps [1 << room]. A code whose value ends in the
+// window is followed by the next code, whatever the value is.
+void HuffmanTable::make_steps(Step* to, int room, Step before) {
+    const bool is_first = before == HuffmanLookup::no_step;
+    std::fill_n(to, size_t{1} << room, before);
+    const int bits = is_first ? 0 : HuffmanLookup::bits_of(before);
+    const int passed = is_first ? 0 : HuffmanLookup::passed_by(before);
+    int code = 0;
+    const uint8_t* symbol = lookup_.symbols;
+    for (int length = 1; length <= room; ++length, code <<= 1)
+        for (int i = 0; i < code_counts_[static_cast<size_t>(length)]; ++i, ++code, ++symbol) {
+            const Entry entry = huffman_entry(length, *symbol, false);
+            const int advance = HuffmanLookup::get(entry, HuffmanLookup::advance);
+            const bool ends = advance == HuffmanLookup::end_of_block;
+            if (!ends && passed + advance > 63) continue;
+            const int used = HuffmanLookup::get(entry, HuffmanLookup::bits), left = room - used;
+            const Step step = HuffmanLookup::step(bits + used, passed + advance);
+            Step* const place = to + (code << (room - length));
+            if (ends || left <= 0) {
+                std::fill_n(place, size_t{1} << (room - length), step);
+                continue;
+            }
+            make_steps(place, left, step);
+            const size_t block = size_t{1} << left;
+            for (size_t value = 1; value < size_t{1} << (used - length); ++value)
+                std::copy_n(place, block, place + value * block);
+        }
+}
+
+void HuffmanTable::make_entries(bool is_dc) {
+    constexpr int window = HuffmanLookup::window;
+    std::memset(lookup_.one, 0, sizeof lookup_.one);
+    int code = 0;
+    const uint8_t* symbol = lookup_.symbols;
+    for (int length = 1; length <= window; ++length, code <<= 1)
+        for (int i = 0; i < code_counts_[static_cast<size_t>(length)]; ++i, ++code, ++symbol)
+            std::fill_n(lookup_.one + (static_cast<size_t>(code) << (window - length)), 1 << (window - length),
+                        huffman_entry(length, *symbol, is_dc));
+}
+
+// Adds to each entry what comes next, where its code lies in the window, too.
+void HuffmanTable::join_entries() {
+    constexpr unsigned window = HuffmanLookup::window;
+    for (unsigned window_bits = 0; window_bits < 1 << window; ++window_bits) {
+        Entry entry = lookup_.one[window_bits];
+        // Zeros are shifted in: only codes that end in the window are surely there. That leaves their values.
+        const auto next = [&] {
+            const unsigned used = static_cast<unsigned>(HuffmanLookup::get(entry, HuffmanLookup::bits));
+            const Entry more = used < window ? lookup_.one[window_bits << used & ((1 << window) - 1)] : 0;
+            const int code =
+                HuffmanLookup::get(more, HuffmanLookup::bits) - HuffmanLookup::get(more, HuffmanLookup::size);
+            return used + static_cast<unsigned>(code) <= window ? more : 0;
+        };
+        const auto ends = [](Entry e) {
+            return HuffmanLookup::get(e, HuffmanLookup::advance) >= HuffmanLookup::end_of_block;
+        };
+        constexpr Entry two_bytes = 0xffff;
+        if (entry != 0 && !ends(entry)) {
+            if (const Entry more = next(); more != 0 && !ends(more)) {
+                const int used = HuffmanLookup::get(entry, HuffmanLookup::bits);
+                const int place =
+                    HuffmanLookup::get(entry, HuffmanLookup::advance) + HuffmanLookup::get(more, HuffmanLookup::place);
+                const int shift = HuffmanLookup::get(more, HuffmanLookup::shift) - used;
+                entry = (entry & ~(Entry{255} << 24)) | static_cast<Entry>(place) << 24 |
+                        static_cast<Entry>(shift) << 48 |
+                        static_cast<Entry>(HuffmanLookup::get(more, HuffmanLookup::size)) << 56;
+                entry += more & two_bytes;
+            }
+            if (const Entry more = next(); more != 0 && ends(more)) entry += more & two_bytes;
+        }
+        lookup_.two[window_bits] = entry;
+    }
+}
+
+}  // namespace ffcv
