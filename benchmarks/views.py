@@ -4,7 +4,8 @@
     python benchmarks/views.py --data FOLDER        any folder (or zip) of JPEG files
     python benchmarks/views.py --systems ours torchvision_pil --workloads P1 P2 --turns 5
 
-Every measurement is a process of its own: a warm-up epoch, then a timed one of about 500 images. Systems take turns,
+Every measurement is a process of its own: a warm-up epoch, then a timed one of about 500 images by the same loader,
+whose workers stay. Systems take turns,
 so that a machine that slows down slows all of them; the table shows medians, and ratios within the run. CPU seconds
 count worker processes too. Beside the table stands the floor: libjpeg-turbo's full decode alone, of the same files.
 
@@ -46,23 +47,33 @@ def default_data() -> Path:
 
 
 def cpu_seconds() -> float:
+    """Of this process, of those that it started and waited for, and of those that still run."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    running = Path("/proc/self/task").glob("*/children")
+    threads = (task for children in running for child in children.read_text().split() for task in _threads(child))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(threads)
+
+
+def _threads(process: str) -> list[float]:
+    """CPU seconds of each thread."""
+    files = Path("/proc", process, "task").glob("*/schedstat")
+    return [int(file.read_text().split()[0]) / 1e9 for file in files]
 
 
 def measure(system: str, workload: str, source: Source, threads: int) -> dict[str, float]:
-    """One warm-up epoch and one timed epoch, in this process."""
+    """A warm-up epoch and a timed one of the same loader, in this process."""
     import importlib
 
     import torch
 
     torch.set_num_threads(1)
     module = importlib.import_module(f"systems.{system}")
-    for _ in module.batches(workload, source, threads):
+    loader = module.loader(workload, source, threads)
+    for _ in loader:
         pass
     cpu, wall, images = cpu_seconds(), time.perf_counter(), 0
-    for count in module.batches(workload, source, threads):
-        images += count
+    for batch in loader:
+        images += len(batch[0])
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     return {"images_per_s": images / wall, "cpu_s_per_1000": cpu / images * 1000}
 

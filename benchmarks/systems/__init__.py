@@ -1,1 +1,1 @@
-"""The systems that benchmarks compare; each module has `batches(workload, source, threads)`."""
+"""The systems that benchmarks compare; each module has `loader(workload, source, threads)`."""

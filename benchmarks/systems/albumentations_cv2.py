@@ -6,7 +6,6 @@ Not part of the development environment: benchmarks/views.py says how to install
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -60,10 +59,8 @@ class _Photos(torch.utils.data.Dataset):
         return [view(image=image)["image"] for view in self.views]
 
 
-def batches(workload: str, source: Source, threads: int) -> Iterator[int]:
-    """Yields the number of images of each batch, as it comes."""
+def loader(workload: str, source: Source, threads: int) -> torch.utils.data.DataLoader:
+    """Batches whose first element is a view of each image."""
     cv2.setNumThreads(0)
     dataset = _Photos(source.files, _views(workload))
-    loader = torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=threads)
-    for batch in loader:
-        yield len(batch[0])
+    return torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=threads, persistent_workers=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,16 +51,16 @@ def _views(workload: str) -> list[list]:
     }[workload]
 
 
-def batches(workload: str, source: Source, threads: int) -> Iterator[int]:
-    """Yields the number of images of each batch, as it comes."""
+def loader(workload: str, source: Source, threads: int) -> Loader:
+    """Batches whose first element is a view of each image."""
     name, _, raw = workload.partition(" ")
-    yield from batches_of(source.raw_beton if raw else source.beton, name, threads)
+    return loader_of(source.raw_beton if raw else source.beton, name, threads)
 
 
-def batches_of(path: Path, name: str, threads: int) -> Iterator[int]:
+def loader_of(path: Path, name: str, threads: int) -> Loader:
     """The same from any `.beton` file."""
     pipelines = {"image" if i == 0 else f"image{i}": view for i, view in enumerate(_views(name))}
-    loader = Loader(
+    return Loader(
         path,
         BATCH_SIZE,
         order=OrderOption.RANDOM,
@@ -71,5 +70,3 @@ def batches_of(path: Path, name: str, threads: int) -> Iterator[int]:
         pipelines={**pipelines, "label": None},
         custom_field_mapper={view: "image" for view in pipelines if view != "image"},
     )
-    for batch in loader:
-        yield len(batch.image)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from systems.ours import batches_of
+from ffcv import Loader
+from systems.ours import loader_of
 from workloads import Source
 
 
-def batches(workload: str, source: Source, threads: int) -> Iterator[int]:
-    """Yields the number of images of each batch, as it comes."""
-    yield from batches_of(source.restart_beton, workload, threads)
+def loader(workload: str, source: Source, threads: int) -> Loader:
+    """Batches whose first element is a view of each image."""
+    return loader_of(source.restart_beton, workload, threads)

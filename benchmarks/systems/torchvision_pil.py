@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -54,9 +53,7 @@ class _Photos(torch.utils.data.Dataset):
         return [view(image) for view in self.views]
 
 
-def batches(workload: str, source: Source, threads: int) -> Iterator[int]:
-    """Yields the number of images of each batch, as it comes."""
+def loader(workload: str, source: Source, threads: int) -> torch.utils.data.DataLoader:
+    """Batches whose first element is a view of each image."""
     dataset = _Photos(source.files, _views(workload))
-    loader = torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=threads)
-    for batch in loader:
-        yield len(batch[0])
+    return torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=threads, persistent_workers=True)
