@@ -133,6 +133,9 @@ def test_center_crop_is_ffcvs() -> None:
         (lambda: CenterCrop((8, 8), 1.5), r"ratio must be a finite number within \(0, 1\]"),
         (lambda: NormalizeImage((0, 0), (1, 1, 1), np.float32), "mean must be three"),
         (lambda: NormalizeImage((0, 0, 0), (1, 0, 1), np.float32), "std must be above 0"),
+        (lambda: NormalizeImage(0.5, (1, 1, 1), np.float32), "mean must be three finite numbers"),
+        (lambda: NormalizeImage((0, 0, 0), (1, float("nan"), 1), np.float32), "std must be three finite numbers"),
+        (lambda: NormalizeImage((0, 0, 0), "abc", np.float32), "std must be three finite numbers"),
         (lambda: NormalizeImage((0, 0, 0), (1, 1, 1), np.int32), "type must be"),
     ],
 )

@@ -27,10 +27,8 @@ class NormalizeImage(BatchTransform):
     """
 
     def __init__(self, mean: Numbers, std: Numbers, type: Any) -> None:
-        for name, value in (("mean", mean), ("std", std)):
-            if len(value) != 3 or not np.isfinite(np.asarray(value, np.float64)).all():
-                raise ValueError(f"{name} must be three finite numbers (R, G, B), got {value!r}")
-        if min(std) <= 0:
+        means, stds = _triple("mean", mean), _triple("std", std)
+        if min(stds) <= 0:
             raise ValueError(f"std must be above 0, got {std!r}")
         if type is torch.bfloat16:
             dtype = torch.bfloat16
@@ -38,7 +36,7 @@ class NormalizeImage(BatchTransform):
             raise ValueError(f"type must be np.float16, np.float32 or torch.bfloat16, got {type!r}")
         else:
             dtype = np.dtype(type)
-        self.output = Output(dtype, _triple(mean), _triple(std))
+        self.output = Output(dtype, means, stds)
 
     def __repr__(self) -> str:
         return f"NormalizeImage({self.output.mean}, {self.output.std}, {self.output.dtype})"
@@ -61,5 +59,12 @@ class NormalizeImage(BatchTransform):
         return (batch.float() * factor + offset).to(_TORCH_DTYPES.get(dtype, dtype))
 
 
-def _triple(values: Numbers) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
+def _triple(name: str, values: Numbers) -> tuple[float, float, float]:
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape != (3,) or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be three finite numbers (R, G, B), got {values!r}")
+    red, green, blue = numbers.tolist()
+    return red, green, blue
