@@ -1,6 +1,5 @@
 // The Python face of the core: typed arrays in, errors out, the GIL released while pixels move.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
@@ -13,6 +12,7 @@
 #include <tuple>
 
 #include "batch.h"
+#include "bindings_arrays.h"
 #include "bindings_file.h"
 #include "bindings_loader.h"
 #include "kernels/kernels.h"
@@ -24,19 +24,6 @@ using namespace nb::literals;
 
 namespace ffcv {
 namespace {
-
-template <class T, class Shape>
-using Array = nb::ndarray<T, Shape, nb::c_contig, nb::device::cpu>;
-using Bytes = Array<const uint8_t, nb::shape<-1>>;
-
-std::span<const uint8_t> span_of(const Bytes& bytes) { return {bytes.data(), bytes.size()}; }
-
-// A new numpy array that owns `size` elements of T.
-template <class T>
-std::pair<T*, nb::capsule> allocate(size_t size) {
-    T* const data = new T[size];
-    return {data, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); })};
-}
 
 auto draw_uniforms(uint64_t seed, uint32_t stream, uint32_t epoch, Array<const int64_t, nb::shape<-1>> samples,
                    size_t count) {

@@ -2,7 +2,6 @@
 #include "bindings_file.h"
 
 #include <fcntl.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -13,6 +12,7 @@
 #include <tuple>
 
 #include "allocations.h"
+#include "bindings_arrays.h"
 #include "checksum.h"
 #include "jpeg.h"
 #include "restart.h"
@@ -23,12 +23,7 @@ using namespace nb::literals;
 namespace ffcv {
 namespace {
 
-template <class T, class Shape>
-using Array = nb::ndarray<T, Shape, nb::c_contig, nb::device::cpu>;
-using Bytes = Array<const uint8_t, nb::shape<-1>>;
 using Pointers = Array<const uint64_t, nb::shape<-1>>;
-
-std::span<const uint8_t> span_of(const Bytes& bytes) { return {bytes.data(), bytes.size()}; }
 
 // A numpy array that takes over a vector's memory.
 template <class T>

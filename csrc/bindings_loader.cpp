@@ -1,9 +1,9 @@
 // The Python face of what the loader needs: orders without memory, files that are read with pread.
 #include "bindings_loader.h"
 
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include "bindings_arrays.h"
 #include "random.h"
 #include "storage.h"
 
@@ -13,9 +13,6 @@ using namespace nb::literals;
 namespace ffcv {
 namespace {
 
-template <class T, class Shape>
-using Array = nb::ndarray<T, Shape, nb::c_contig, nb::device::cpu>;
-using Bytes = Array<uint8_t, nb::shape<-1>>;
 using Indices = Array<const int64_t, nb::shape<-1>>;
 
 auto permute(uint64_t seed, uint32_t stream, uint32_t epoch, uint64_t size, Indices positions) {
@@ -23,8 +20,7 @@ auto permute(uint64_t seed, uint32_t stream, uint32_t epoch, uint64_t size, Indi
     for (size_t i = 0; i < count; ++i)
         if (positions(i) < 0 || static_cast<uint64_t>(positions(i)) >= size)
             throw nb::index_error("a position lies outside the order");
-    auto* const result = new int64_t[count];
-    nb::capsule owner(result, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
+    auto [result, owner] = allocate<int64_t>(count);
     {
         nb::gil_scoped_release release;
         const Permutation permutation(seed, stream, epoch, size);
@@ -34,12 +30,12 @@ auto permute(uint64_t seed, uint32_t stream, uint32_t epoch, uint64_t size, Indi
     return nb::ndarray<nb::numpy, int64_t, nb::ndim<1>>(result, {count}, owner);
 }
 
-void read(const StorageFile& file, uint64_t offset, Bytes out) {
+void read(const StorageFile& file, uint64_t offset, WritableBytes out) {
     nb::gil_scoped_release release;
     file.read(offset, {out.data(), out.size()});
 }
 
-void read_rows(const StorageFile& file, uint64_t table, size_t row_bytes, Indices indices, Bytes out) {
+void read_rows(const StorageFile& file, uint64_t table, size_t row_bytes, Indices indices, WritableBytes out) {
     if (out.size() != indices.size() * row_bytes) throw nb::value_error("out must have one row an index");
     for (size_t i = 0; i < indices.size(); ++i)
         if (indices(i) < 0) throw nb::index_error("a row's index is negative");
