@@ -13,6 +13,7 @@ from PIL import Image
 from command_line import run
 from ffcv import Loader, _core
 from ffcv._restart_index import RestartIndex
+from ffcv.data.images import ImageReader
 from ffcv.errors import DecodeError
 from ffcv.fields import EncodedImage, RGBImageField
 from ffcv.format import Section
@@ -102,6 +103,35 @@ def test_damaged_jpegs_are_refused_or_not_indexed() -> None:
     wrong = whole.copy()
     wrong[index[2] - 1] ^= 1  # a marker out of turn
     assert len(_core.restart_index(wrong)) == 0
+
+
+def of_one_coefficient(bits: int, exif_segments: int) -> np.ndarray:
+    """A grey JPEG of 8 x 8 pixels, whose mean's code takes `bits` bits; 12 and more decode, but cannot be encoded."""
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
+
+    codes = bytes([1, *[0] * 15])
+    parts = [b"\xff\xd8", *[segment(0xE1, b"Exif\0\0" + bytes(60_000))] * exif_segments]
+    parts += [segment(0xDB, b"\0" + bytes([1] * 64)), segment(0xC0, bytes([8, 0, 8, 0, 8, 1, 1, 0x11, 0]))]
+    parts += [segment(0xC4, b"\x00" + codes + bytes([bits])), segment(0xC4, b"\x10" + codes + b"\0")]
+    scan = f"01{'0' * bits}"  # the mean's size and value, the end of the block
+    scan = scan.ljust(-(-len(scan) // 8) * 8, "1")
+    content = bytes(int(scan[i : i + 8], 2) for i in range(0, len(scan), 8))
+    parts += [segment(0xDA, bytes([1, 1, 0, 0, 63, 0])), content.replace(b"\xff", b"\xff\0"), b"\xff\xd9"]
+    return np.frombuffer(b"".join(parts), np.uint8)
+
+
+@pytest.mark.parametrize("exif_segments", [0, 2])
+def test_what_has_no_codes_stays_as_it_is(exif_segments: int) -> None:
+    assert len(_core.add_restart_markers(of_one_coefficient(5, exif_segments))) > 60_000 * exif_segments
+    extreme = of_one_coefficient(15, exif_segments)
+    assert _core.check_jpeg(extreme) == (8, 8, 1)
+    with pytest.raises(DecodeError, match="cannot have restart markers: DCT coefficient out of range"):
+        _core.add_restart_markers(extreme)
+    value = ImageReader(restart_markers=True).read(extreme.tobytes(), "x.jpg")
+    assert isinstance(value, EncodedImage)
+    assert value.data == extreme.tobytes()
 
 
 def test_the_section(tmp_path: Path) -> None:

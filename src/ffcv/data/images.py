@@ -75,7 +75,7 @@ class ImageReader:
                 return _core.decode_jpeg(content)
             height, width, _ = _core.check_jpeg(content)
             if self.restart_markers and not len(_core.restart_index(content)):
-                data = _core.add_restart_markers(content).tobytes()
+                data = _with_restart_markers(content)
         except DecodeError as error:
             if _is_cmyk(content):
                 return self._read_with_pillow(data, where)
@@ -98,6 +98,14 @@ class ImageReader:
         except ValueError as error:
             raise SourceError(f"{where}: {one_line(error)}") from error
         return image
+
+
+def _with_restart_markers(jpeg: NDArray[np.uint8]) -> bytes:
+    """The same image with restart markers; one whose values JPEG's encoding has no codes for stays as it is."""
+    try:
+        return _core.add_restart_markers(jpeg).tobytes()
+    except DecodeError:
+        return jpeg.tobytes()
 
 
 def _is_cmyk(jpeg: NDArray[np.uint8]) -> bool:
