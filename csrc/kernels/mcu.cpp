@@ -15,6 +15,9 @@ namespace {
 constexpr int end_of_block = HuffmanLookup::end_of_block;
 // Beyond this, implementations of the DCT overflow in different ways; no encoder writes such coefficients.
 constexpr int32_t largest_coefficient = (1 << 14) - 1;
+// Samples from -512 to 511 become 0 or 255 where they have to; beyond, libjpeg-turbo's portable code wraps around and
+// its vector code does not. Shifted by so much, they exceed the largest coefficient.
+constexpr int sample_check_shift = 5;
 
 // Where the coefficients of the zigzag order lie in a block of 8 rows; those behind the block go to a place behind it.
 struct Zigzag {
@@ -264,6 +267,7 @@ inline Row inverse_dct(const int16_t* coefficients, const int32_t* quantizers, u
     uint32_t samples[2][8];  // [half of a row][row]
     for (int p = 0; p < 8 / width; ++p) {
         const Rows part = transform<few, 18>(block.parts[p]);
+        for (const Row& row : part.row) note(row << sample_check_shift);
         for (int half = 0; half < 2; ++half) {
             Row four{};
             for (int j = 0; j < 4; ++j) {
@@ -283,8 +287,8 @@ inline Row inverse_dct(const int16_t* coefficients, const int32_t* quantizers, u
 }
 
 // The block whose only coefficient is the mean.
-inline void fill_block(int32_t mean, uint8_t* out, size_t stride) {
-    int32_t value = ((mean + 4) >> 3) + 128;
+inline void fill_block(int32_t level, uint8_t* out, size_t stride) {
+    int32_t value = level + 128;
     value = value < 0 ? 0 : value > 255 ? 255 : value;
     const uint64_t samples = 0x0101010101010101u * static_cast<uint64_t>(value);
     for (size_t i = 0; i < 8; ++i) __builtin_memcpy(out + i * stride, &samples, 8);
@@ -315,9 +319,9 @@ bool decode_mcus(EntropyBits& given, Mcu& mcu, int count) {
             const int end = take_block(bits, each, block.values);
             if (end == 0) return false;
             if (end == 1) {
-                const int32_t mean = block.values[0] * each.quantizers[0];
-                largest |= Row{} + (mean ^ (mean >> 31));
-                fill_block(mean, each.out, each.stride);
+                const int32_t mean = block.values[0] * each.quantizers[0], level = (mean + 4) >> 3;
+                largest |= Row{} + ((mean ^ (mean >> 31)) | (level ^ (level >> 31)) << sample_check_shift);
+                fill_block(level, each.out, each.stride);
                 block.values[0] = 0;
             } else {
                 largest |= end <= 10 ? inverse_dct<true>(block.values, each.quantizers, each.out, each.stride)
