@@ -149,7 +149,8 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
     const std::span<const uint8_t> bytes = read(images, sample, begin, end);
     if (images.checksums != nullptr && crc32c(bytes) != images.checksums[sample])
         throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
-    if (!is_raw) return decoder.decode(bytes, wanted, decoded);
+    if (!is_raw)
+        return decoder.decode(bytes, images.shapes[2 * sample], images.shapes[2 * sample + 1], wanted, decoded);
     return {bytes.data() + (corner - begin), stride, wanted};  // raw pixels are cropped where they were read
 }
 

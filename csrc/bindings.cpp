@@ -49,7 +49,7 @@ auto decode_jpeg(Bytes data, JpegDecoder::Engine engine) {
         thread_local JpegDecoder decoder;  // building its tables takes long
         const JpegHeader header = decoder.read_header(span_of(data));
         whole = {0, 0, header.height, header.width};
-        decoder.decode(span_of(data), whole, buffer, engine);
+        decoder.decode(span_of(data), header.height, header.width, whole, buffer, engine);
     }
     const size_t height = static_cast<size_t>(whole.height), width = static_cast<size_t>(whole.width);
     auto* const pixels = new std::vector<uint8_t>(std::move(buffer));

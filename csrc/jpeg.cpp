@@ -79,7 +79,7 @@ JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_
             info.max_v_samp_factor % component.v_samp_factor == 0)
             continue;
         jpeg_abort_decompress(&info);  // unusual subsampling, which libjpeg may refuse only at full size
-        decode(bytes, {0, 0, header.height, header.width}, buffer);
+        decode(bytes, header.height, header.width, {0, 0, header.height, header.width}, buffer);
         return header;
     }
     const bool is_whole = handle_->region_decoder.is_whole(info);
@@ -102,8 +102,8 @@ JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_
     return header;
 }
 
-Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, const Region& wanted, std::vector<uint8_t>& buffer,
-                           Engine engine) {
+Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, int height, int width, const Region& wanted,
+                           std::vector<uint8_t>& buffer, Engine engine) {
     jpeg_decompress_struct& info = handle_->info;
     if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
@@ -111,12 +111,14 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, const Region& wanted,
     }
     if (bytes.empty()) throw DecodeError("damaged JPEG: it is empty");
     handle_->begin(bytes);
-    const int height = static_cast<int>(info.image_height), width = static_cast<int>(info.image_width);
     refuse_unsupported();
-    if (wanted.top + wanted.height > height || wanted.left + wanted.width > width) {
+    const JpegHeader header{static_cast<int>(info.image_height), static_cast<int>(info.image_width),
+                            info.num_components};
+    if (header.height != height || header.width != width) {
         jpeg_abort_decompress(&info);
-        throw DecodeError("JPEG is " + std::to_string(height) + "x" + std::to_string(width) +
-                          " (height x width), smaller than the file's metadata says");
+        throw DecodeError("JPEG is " + std::to_string(header.height) + "x" + std::to_string(header.width) +
+                          " (height x width), but the file's metadata says " + std::to_string(height) + "x" +
+                          std::to_string(width));
     }
     if (engine != Engine::libjpeg) {
         const std::optional<Pixels> pixels = handle_->region_decoder.decode(info, wanted, buffer);

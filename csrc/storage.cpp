@@ -20,11 +20,15 @@ void StorageFile::read(uint64_t offset, std::span<uint8_t> out) const {
         const ssize_t count =
             ::pread(descriptor_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
         if (count < 0 && errno == EINTR) continue;
+        if (count > 0) {
+            done += static_cast<size_t>(count);
+            continue;
+        }
+        const int error = errno;
         const std::string where =
             std::to_string(out.size()) + " bytes at offset " + std::to_string(offset) + " of the file";
-        if (count < 0) throw ReadError("cannot read " + where + ": " + std::strerror(errno));
-        if (count == 0) throw ReadError("only " + std::to_string(done) + " of " + where + " are there: truncated");
-        done += static_cast<size_t>(count);
+        if (count < 0) throw ReadError("cannot read " + where + ": " + std::strerror(error));
+        throw ReadError("only " + std::to_string(done) + " of " + where + " are there: truncated");
     }
 }
 

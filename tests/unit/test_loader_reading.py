@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import write_photos
-from ffcv import Loader, OrderOption, _core
+from datasets import photo_samples, write_photos
+from ffcv import DatasetWriter, Loader, OrderOption, _core
 from ffcv._file_bytes import FileBytes
 from ffcv.errors import DecodeError, FormatError
+from ffcv.fields import BytesField, EncodedImage, RGBImageField
+from ffcv.fields.rgb_image import encode_jpeg
 from ffcv.loader.read_ahead import WindowSource, _requests, read_ahead
 from ffcv.pipeline.source import FileSource
 from ffcv.reader import Reader
@@ -65,6 +67,12 @@ def test_requests_are_joined_and_bounded() -> None:
         (300_000, 8_688_500, 2, 4),
         (9_000_000, 9_000_010, 4, 5),
     ]
+
+
+def test_gaps_at_most_double_what_is_read() -> None:
+    starts, sizes = np.arange(0, 1_000_000, 20_000, dtype=np.uint64), np.full(50, 4_000, np.uint64)
+    assert sum(end - begin for begin, end, _, _ in _requests(starts, sizes)) <= 2 * int(sizes.sum())
+    assert len(_requests(starts[:40] // np.uint64(3), sizes[:40])) == 1
 
 
 def test_windows_bound_the_memory_and_read_only_what_is_used(beton: Path) -> None:
@@ -250,8 +258,18 @@ def test_bad_samples_are_skipped(damaged: Path, os_cache: bool) -> None:
         assert len(batches[1].params["image"]["0:crop"].top) == 2
     assert loader.bad_samples.skipped == 4
     assert set(loader.bad_samples.messages) == {6, 7}
-    with pytest.raises(DecodeError, match="sample 6"):
-        list(loader_of(damaged, on_error="skip", batch_size=1, os_cache=os_cache))
+
+
+def test_batches_of_bad_samples_only_are_left_out(damaged: Path, os_cache: bool) -> None:
+    loader = loader_of(damaged, on_error="skip", batch_size=1, os_cache=os_cache, return_indices=True)
+    for epoch in range(3):
+        assert [batch.sample_index.item() for batch in loader] == [*range(6), *range(8, COUNT)]
+        assert loader.bad_samples.skipped == 2 * (epoch + 1)
+        assert loader.next_epoch == epoch + 1
+    loader = loader_of(damaged, on_error="skip", indices=[6, 7], batch_size=1, os_cache=os_cache)
+    for _ in range(2):  # nothing at all is left
+        with pytest.raises(DecodeError, match="sample 7"):
+            list(loader)
 
 
 def test_bad_samples_are_replaced_by_the_same_ones_always(damaged: Path, beton: Path, os_cache: bool) -> None:
@@ -282,8 +300,10 @@ def labels_of_rank(path: Path, rank: int) -> list[int]:
 
 
 def test_nothing_good_is_left(damaged: Path) -> None:
-    with pytest.raises(DecodeError, match="sample 6"):
-        list(loader_of(damaged, indices=[6, 7], on_error="replace"))
+    loader = loader_of(damaged, indices=[6, 7], on_error="replace")
+    for _ in range(2):
+        with pytest.raises(DecodeError, match="sample 6"):
+            list(loader)
     with pytest.raises(ValueError, match="on_error must be 'raise', 'skip' or 'replace', got 'ignore'"):
         loader_of(damaged, on_error="ignore")
 
@@ -301,6 +321,27 @@ def test_a_damaged_value_of_a_column_is_named_and_skipped(tmp_path: Path) -> Non
         list(Loader(path, 4))
     loader = Loader(path, 4, on_error="skip", drop_last=False)
     assert [len(batch[0]) for batch in loader] == [4, 3, 4, 4, 4]
+
+
+def test_a_jpeg_of_another_size_than_the_metadata_says_is_refused(tmp_path: Path) -> None:
+    photo = photo_samples(1)[0][0]
+    jpeg = encode_jpeg(np.ascontiguousarray(photo[:40, :48]), 90)
+    for height, width in ((24, 30), (80, 90), (40, 47)):
+        path = tmp_path / "sizes.beton"
+        writer = DatasetWriter(path, {"image": RGBImageField()}, num_workers=1)
+        writer.from_indexed_dataset([(EncodedImage(jpeg, height, width),)])
+        with pytest.raises(DecodeError, match=f"JPEG is 40x48 .*, but the file's metadata says {height}x{width}"):
+            list(Loader(path, 1, pipelines={"image": [CenterCrop((8, 8), 0.2), ToTensor()]}))
+
+
+def test_the_first_sample_beyond_the_end_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "blobs.beton"
+    contents = [b"", b"", b"a" * 3000, b"b" * 3000, b"c" * 3000]
+    DatasetWriter(path, {"blob": BytesField()}, num_workers=1).from_indexed_dataset([(c,) for c in contents])
+    loader = Loader(path, 5)
+    os.truncate(path, int(loader.reader.metadata["blob"]["ptr"][4]))
+    with pytest.raises(FormatError, match="noticed at sample 4 "):
+        list(loader)
 
 
 def test_one_sample_by_its_index(beton: Path) -> None:

@@ -17,9 +17,9 @@ _ATTEMPTS = 16
 class BadSamples:
     """Applies the loader's policy, and counts.
 
-    'raise' hands the error on. 'skip' makes the batch without the bad samples, so that it is smaller. 'replace' puts
-    another of the loader's samples in each one's place: which one is a function of (seed, sample) alone. A sample that
-    failed once is treated without another attempt from then on.
+    'raise' hands the error on. 'skip' makes the batch without the bad samples, so that it is smaller, or not at all.
+    'replace' puts another of the loader's samples in each one's place: which one is a function of (seed, sample) alone.
+    A sample that failed once is treated without another attempt from then on.
 
     Args:
         policy: 'raise', 'skip' or 'replace'.
@@ -29,6 +29,7 @@ class BadSamples:
 
     Attributes:
         messages: What is wrong, by dataset index, of all bad samples met so far.
+        error: The last one met.
         skipped: How often a sample was left out.
         replaced: How often one was replaced.
     """
@@ -40,6 +41,7 @@ class BadSamples:
             raise ValueError(f"on_error must be 'raise', 'skip' or 'replace', got {policy!r}")
         self.policy = policy
         self.messages: dict[int, str] = {}
+        self.error: SampleError | None = None
         self.skipped = 0
         self.replaced = 0
         self._seed = seed
@@ -47,17 +49,24 @@ class BadSamples:
         self._select = select
 
     def render(self, samples: np.ndarray, render: Callable[[np.ndarray], Any]) -> Any:
-        """`render(samples)`, with bad samples treated; raises the `SampleError` where nothing good is left."""
+        """`render(samples)`, with bad samples treated; None where all are skipped.
+
+        Raises:
+            SampleError: The policy is 'raise', or there is nothing to put in a sample's place.
+        """
         while True:
             good = self._without_bad(samples)
+            if not len(good):
+                self.skipped += len(samples)
+                return None
             try:
                 result = render(good)
             except SampleError as error:
-                if self.policy == "raise":
-                    raise
                 known = len(self.messages)
-                self.messages.update(error.samples)
-                if len(self.messages) == known or not self._any_good(samples):
+                if self.policy != "raise":
+                    self.messages.update(error.samples)
+                    self.error = error
+                if len(self.messages) == known:
                     raise
                 continue
             self.skipped += len(samples) - len(good)
@@ -65,19 +74,16 @@ class BadSamples:
                 self.replaced += int(np.count_nonzero(samples != good))
             return result
 
-    def _any_good(self, samples: np.ndarray) -> bool:
-        if self.policy == "skip":
-            return any(sample not in self.messages for sample in samples.tolist())
-        return all(self._replacement(sample) is not None for sample in samples.tolist())
-
     def _without_bad(self, samples: np.ndarray) -> np.ndarray:
-        if not self.messages or not any(sample in self.messages for sample in samples.tolist()):
+        if self.error is None or not any(sample in self.messages for sample in samples.tolist()):
             return samples
         if self.policy == "skip":
-            kept = [sample for sample in samples.tolist() if sample not in self.messages]
-        else:
-            kept = [self._replacement(sample) for sample in samples.tolist()]
-        return np.array(kept, np.int64)
+            return np.array([sample for sample in samples.tolist() if sample not in self.messages], np.int64)
+        found = {sample: self._replacement(sample) for sample in samples.tolist()}
+        lacking = {sample: self.messages[sample] for sample, other in found.items() if other is None}
+        if lacking:
+            raise SampleError(self.error.path, self.error.field, lacking)
+        return np.array([found[sample] for sample in samples.tolist()], np.int64)
 
     def _replacement(self, sample: int) -> int | None:
         """The sample itself if it is good, else the first good one of a fixed random sequence."""

@@ -24,7 +24,8 @@ class EpochIterator:
 
     Args:
         make: Makes the batches: given a function that waits until there is room for so many bytes, yields
-            (batch, global samples done after it, event of its copies to a GPU or None).
+            (batch or None for one that is left out, global samples done after it, event of its copies to a GPU or
+            None).
         count: How many batches there will be.
         handoff: Between the thread and this iterator.
         on_batch: Called with the samples done when a batch is handed out, and with None at the end of the epoch.
@@ -55,16 +56,18 @@ class EpochIterator:
 
     def __next__(self) -> Any:
         self._used.set()
-        try:
-            batch, done, copied = self._handoff.get()
-        except StopIteration:
-            if self._left == 0:
-                self._on_batch(None)
-            raise
-        if copied is not None:
-            hand_over(batch, copied)
-        self._left -= 1
-        self._on_batch(done)
+        batch = None
+        while batch is None:
+            try:
+                batch, done, copied = self._handoff.get()
+            except StopIteration:
+                if self._left == 0:
+                    self._on_batch(None)
+                raise
+            if batch is not None and copied is not None:
+                hand_over(batch, copied)
+            self._left -= 1
+            self._on_batch(done)
         return batch
 
     def __len__(self) -> int:

@@ -245,9 +245,11 @@ class Loader:
         names = [view.name for view in self.plan.views]
         if field_name not in names and field_name not in self.reader.field_names:
             raise ValueError(f"filter: {unknown(field_name, [*names, *self.reader.field_names])}")
-        others = {name: None for name in (*self.reader.field_names, *names) if name != field_name}
-        mapper = dict(self._options["custom_field_mapper"] or {})
-        pipelines = {k: v for k, v in (self._options["pipelines"] or {}).items() if k not in others} | others
+        given, mapped = self._options["pipelines"] or {}, self._options["custom_field_mapper"] or {}
+        pipelines = {name: None for name in self.reader.field_names if name != field_name}
+        if given.get(field_name) is not None:  # a field that is left out of the batches gets its default decoder
+            pipelines[field_name] = given[field_name]
+        mapper = {view: field for view, field in mapped.items() if view == field_name}
         plain = {"order": None, "order_kwargs": None, "sampler": None, "shuffle": None, "drop_last": False}
         alone = {"rank": 0, "world_size": 1, "return_params": False, "return_indices": True, "seed": self.seed}
         options = self._options | plain | alone | {"custom_field_mapper": mapper, "pipelines": pipelines}
@@ -315,7 +317,8 @@ class Loader:
     def _produce(
         self, epoch: int, start: int, length: int, wait_for_room: Callable[[int], None]
     ) -> Iterator[tuple[Any, int, Any]]:
-        """Makes the batches of an epoch, in a thread of its own: (batch, samples done, event of its copies or None)."""
+        """Makes the batches of an epoch, in a thread of its own: (batch, or None where all its samples are skipped;
+        samples done; event of its copies or None)."""
         order = self.traversal_order.sample_order(epoch)
         if len(order) != length:
             raise ValueError(f"the order of epoch {epoch} has {len(order)} samples, but said that it has {length}")
@@ -332,7 +335,7 @@ class Loader:
             ((s, source) for s in indices()) if self.os_cache else read_ahead(self.plan.source, indices(), fields)
         )
         renderer, side = self._renderer(), SideStream(self._device) if self._device is not None else None
-        size = 0
+        size, is_empty = 0, True
         try:
             for number, (samples, where) in enumerate(pairs):
                 wait_for_room(size)
@@ -340,8 +343,11 @@ class Loader:
                 batch, copied = self._make(BatchKey(samples, epoch, number), renderer, where, side, held)
                 size = sum(array.nbytes for array in held)
                 held.clear()
+                is_empty = is_empty and batch is None
                 yield batch, consumed.popleft(), copied
                 del batch  # only its user holds it now
+            if is_empty and self.bad_samples.error is not None:
+                raise self.bad_samples.error
         finally:
             pairs.close()
             if side is not None:

@@ -1,7 +1,8 @@
 """Reading ahead with memory of our own: `os_cache=False`.
 
 The batches to come are taken in windows of about `window_bytes`. A window's samples are sorted by their place in the
-file and read in as few requests as possible: neighbours, and samples with small gaps between them, together. While one
+file and read in as few requests as possible: neighbours, and samples with gaps between them that are no larger than the
+next sample, together, so that at most twice the window is read. While one
 window is being rendered, I/O threads read the next, so at most two are in memory. In a sequential or quasi-random order
 this reads whole pages; in a random order, single samples.
 """
@@ -159,7 +160,7 @@ def _requests(starts: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int, int
     for row, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
         if found:
             begin, end, first, _ = found[-1]
-            if start - end <= _LARGEST_GAP and start + size - begin <= _LARGEST_REQUEST:
+            if start - end <= min(_LARGEST_GAP, size) and start + size - begin <= _LARGEST_REQUEST:
                 found[-1] = (begin, max(end, start + size), first, row + 1)
                 continue
         found.append((start, start + size, row, row + 1))

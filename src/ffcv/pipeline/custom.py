@@ -30,6 +30,8 @@ def memory_read(pointer: Any, storage_state: Any) -> Any:
     """uint8 [size]: the bytes of the allocation that begins at `pointer` of the file."""
     data, pointers, starts, sizes = storage_state
     row = np.searchsorted(pointers, np.uint64(pointer))
+    if row == len(pointers) or pointers[row] != np.uint64(pointer):
+        return data[:0]  # an empty value
     return data[starts[row] : starts[row] + sizes[row]]
 
 

@@ -168,6 +168,8 @@ class SampleError(DecodeError):
     """Samples that could not be decoded.
 
     Attributes:
+        path: The file.
+        field: The field.
         samples: What is wrong, by the samples' indices in the dataset.
     """
 
@@ -178,7 +180,7 @@ class SampleError(DecodeError):
             f"{path}: sample {first}, field {field!r}: {message}{more}; write the file again from good data, leave "
             "such samples out with indices=, or choose on_error='skip' or 'replace'"
         )
-        self.samples = samples
+        self.path, self.field, self.samples = path, field, samples
 
 
 def _sizes(rows: np.ndarray) -> np.ndarray:

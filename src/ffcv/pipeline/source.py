@@ -133,12 +133,17 @@ class FileSource:
         return Location(_NOTHING, pointers, self.file)
 
     def _first_affected(self, samples: np.ndarray, rows: np.ndarray, size: int) -> tuple[int, int]:
+        first: tuple[int, int] | None = None
         for column in pointer_columns(self.reader):
+            owners = samples[has_bytes(rows, column)]
             pointers = pointers_in(rows, column)
             beyond = np.flatnonzero(pointers >= size)
-            if len(pointers):
-                position = int(beyond[0]) if len(beyond) else 0
-                return int(samples[position]), int(pointers[position])
+            if len(beyond):
+                return int(owners[beyond[0]]), int(pointers[beyond[0]])
+            if first is None and len(pointers):
+                first = int(owners[0]), int(pointers[0])
+        if first is not None:
+            return first
         return int(samples[0]), self._table_start + int(samples[0]) * self.reader.metadata.dtype.itemsize
 
 
@@ -157,10 +162,14 @@ def pointer_columns(reader: Reader, fields: Collection[str] | None = None) -> Se
     return found
 
 
+def has_bytes(rows: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:
+    """bool [B]: which rows' pointers mean something; those of empty values do not."""
+    field, name = column
+    return rows[field]["size"] > 0 if name == "ptr" else np.ones(len(rows), bool)
+
+
 def pointers_in(rows: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:
-    """uint64: the pointers of one column of `rows`, without those of empty values, which mean nothing."""
+    """uint64: the pointers of one column of `rows`, without those of empty values."""
     field, name = column
     values: Any = rows[field] if name is None else rows[field][name]
-    if name == "ptr":
-        values = values[rows[field]["size"] > 0]
-    return values.astype(np.uint64)
+    return values[has_bytes(rows, column)].astype(np.uint64)

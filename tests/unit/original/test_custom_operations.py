@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from datasets import write_photos
-from ffcv import Loader
-from ffcv.fields import IntField, NDArrayField
+from ffcv import DatasetWriter, Loader
+from ffcv.fields import BytesField, IntField, NDArrayField
 from ffcv.fields.basics import FloatDecoder, IntDecoder
 from ffcv.fields.ndarray import NDArrayDecoder
 from ffcv.pipeline import PipelineSpec
@@ -216,6 +216,55 @@ def test_a_custom_decoder_of_a_custom_field(numbers: Path, compiled: bool, os_ca
         assert torch.equal(batch.array, batch.index.float().expand(-1, 7))
         seen += batch.index.flatten().tolist()
     assert len(set(seen)) == len(seen) == 56
+
+
+class TextDecoder(Operation):
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
+        dtype = np.dtype("u1")
+        return replace(previous_state, shape=(4,), dtype=dtype), AllocationQuery((4,), dtype)
+
+    def generate_code(self) -> Callable:
+        read = self.memory_read
+
+        def decode(indices: Any, destination: Any, metadata: Any, storage_state: Any) -> Any:
+            destination[:] = 0
+            for i in range(indices.shape[0]):
+                data = read(metadata[indices[i]], storage_state)
+                destination[i, : data.shape[0]] = data
+            return destination
+
+        return decode
+
+
+class TextField(BytesField):
+    """Bytes whose metadata are the pointer alone."""
+
+    @property
+    def metadata_type(self) -> np.dtype:
+        return np.dtype("<u8")
+
+    @staticmethod
+    def from_binary(binary: np.ndarray) -> "TextField":
+        return TextField()
+
+    def encode(self, destination: np.ndarray, value: bytes, malloc: Any) -> None:
+        destination[...], buffer = malloc(len(value))
+        buffer[:] = np.frombuffer(value, np.uint8)
+
+    def check_metadata(self, column: np.ndarray, sizes: Any) -> None:
+        sizes(column)
+
+    def get_decoder_class(self) -> Any:
+        return TextDecoder
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_custom_decoder_gets_empty_values(tmp_path: Path, compiled: bool, batch_size: int) -> None:
+    texts = [b"ab", b"", b"cd", b"ef", b""]
+    path = tmp_path / "texts.beton"
+    DatasetWriter(path, {"text": TextField()}, num_workers=1).from_indexed_dataset([(text,) for text in texts])
+    loader = Loader(path, batch_size, custom_fields={"text": TextField}, drop_last=False)
+    assert [bytes(row).rstrip(b"\0") for batch in loader for row in batch.text] == texts
 
 
 def test_a_subclass_of_a_field_and_its_decoder(numbers: Path) -> None:

@@ -69,6 +69,29 @@ def test_filter_gives_dataset_indices(numbers: Path) -> None:
         even.filter("indx", lambda value: True)
 
 
+def test_filter_on_a_field_that_is_left_out_of_the_batches(numbers: Path) -> None:
+    loader = Loader(numbers, 4, pipelines={"index": None, "array": None, "bytes": None}, indices=range(10, 20))
+    assert loader.filter("index", lambda value: value[0] >= 15).indices.tolist() == list(range(15, 20))
+
+
+@pytest.mark.parametrize("spelling", ["PipelineSpec", "custom_field_mapper"])
+@pytest.mark.parametrize("field", ["label", "image", "image2"])
+def test_filter_beside_further_views(tmp_path: Path, spelling: str, field: str) -> None:
+    path = write_photos(tmp_path / "photos.beton", 6)
+    first, second = ([RandomResizedCropRGBImageDecoder((size, size)), ToTensor()] for size in (8, 16))
+    if spelling == "PipelineSpec":
+        loader = Loader(path, 4, pipelines={"image": first, "image2": PipelineSpec("image", second[0], second[1:])})
+    else:
+        mapper = {"image2": "image"}
+        loader = Loader(path, 4, pipelines={"image": first, "image2": second}, custom_field_mapper=mapper)
+    seen = []
+    assert loader.filter(field, lambda value: seen.append(value) or len(seen) > 2).indices.tolist() == [2, 3, 4, 5]
+    if field == "label":
+        assert [value.item() for value in seen] == Reader(path).metadata["label"].tolist()
+    else:
+        assert {value.shape[0] for value in seen} == {8 if field == "image" else 16}
+
+
 def test_the_readers_tables_have_the_originals_names(numbers: Path, tmp_path: Path) -> None:
     reader = Reader(numbers)
     assert reader.metadata["f0"].tolist() == reader.metadata["index"].tolist() == list(range(COUNT))
