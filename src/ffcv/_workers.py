@@ -104,23 +104,29 @@ class _Worker:
         self.number = -1
         self.work: Work = ()
 
-    def send(self, number: int, work: Work) -> None:
+    def send(self, number: int, work: Work, path: str) -> None:
         self.number, self.work = number, work
-        self.connection.send(work)
+        try:
+            self.connection.send(work)
+        except OSError as error:
+            raise self._death(path, "before") from error
 
     def receive(self, path: str) -> EncodedChunk:
         try:
             result, report = self.connection.recv()
         except (EOFError, OSError) as error:
-            first, last = self.work[0][0], self.work[-1][0]
-            raise WriteError(
-                f"{path}: a worker process died at one of the samples {first} to {last} (out of memory, or a crash "
-                "in native code?); run with num_workers=1 to see where",
-                first,
-            ) from error
+            raise self._death(path, "at one of") from error
         if isinstance(result, WriteError):
             raise result from WorkerTraceback(f"in the worker process:\n{report}")
         return result
+
+    def _death(self, path: str, when: str) -> WriteError:
+        first, last = self.work[0][0], self.work[-1][0]
+        return WriteError(
+            f"{path}: a worker process died {when} the samples {first} to {last} (out of memory, or a crash in native "
+            "code?); run with num_workers=1 to see where",
+            first,
+        )
 
     def stop(self, graceful: bool) -> None:
         if graceful:
@@ -150,7 +156,7 @@ def _encode_in_processes(job: Job, chunks: Iterator[Work], workers: int, not_for
                 if (numbered_work := next(numbered, None)) is None:
                     break
                 worker = idle.pop()
-                worker.send(*numbered_work)
+                worker.send(*numbered_work, job.path)
                 busy[worker.connection] = worker
                 next_in += 1
             if next_out in finished:

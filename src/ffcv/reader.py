@@ -282,8 +282,9 @@ class Reader:
             type_id = int(descriptor["type_id"])
             if name not in custom_fields and type_id == FieldType.CUSTOM:
                 self._fail(
-                    f"field {name!r} is of a custom type: pass custom_fields={{{name!r}: YourField}}, on the "
-                    f"command line --custom-field {name}=MODULE:CLASS (got entries for {sorted(custom_fields)})"
+                    f"field {name!r} is of a custom type: pass custom_fields={{{name!r}: YourField}}, to 'ffcv "
+                    f"info' and 'ffcv verify' --custom-field {name}=MODULE:CLASS (got entries for "
+                    f"{sorted(custom_fields)})"
                 )
             if name not in custom_fields and type_id not in FIELD_TYPES:
                 self._fail(

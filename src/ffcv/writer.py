@@ -18,6 +18,7 @@ from ffcv._checksums import Checksums
 from ffcv._encoding import EncodedChunk, Job, Skipped, Work
 from ffcv._restart_index import RestartIndex
 from ffcv._workers import Backend, encode_all
+from ffcv.cores import available_cores
 from ffcv.errors import WriteError
 from ffcv.fields import FIELD_TYPES, IntField
 from ffcv.fields.base import Field
@@ -344,10 +345,3 @@ def _describe(fields: Mapping[str, Field]) -> NDArray[Any]:
         descriptor["name"][: len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
         descriptor["arguments"][:] = field.to_binary()[0]
     return descriptors
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

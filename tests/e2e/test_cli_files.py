@@ -325,6 +325,17 @@ def test_verify_compares_the_index_of_jpeg_rows(tmp_path: Path, capsys: pytest.C
     assert "1 of 2 samples" in stdout
 
 
+def test_extract_keeps_the_names_of_two_image_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.ascontiguousarray(photo_samples(1)[0][0][:20, :30])
+    path = tmp_path / "pairs.beton"
+    writer = DatasetWriter(path, {"left": RGBImageField(), "right": RGBImageField()}, num_workers=1)
+    writer.from_indexed_dataset([(pixels, pixels[:, ::-1])])
+    assert run(capsys, "extract", path, tmp_path / "out")[0] == 0
+    with open(tmp_path / "out" / "samples.csv", newline="") as table:
+        (row,) = csv.DictReader(table)
+    assert row == {"sample": "0", "left": "00000000-left.png", "right": "00000000-right.png"}
+
+
 def test_extract_names_what_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = everything(tmp_path / "x.beton")
     damage(path, int(Reader(path).metadata["blob"]["ptr"][4]))
@@ -366,7 +377,9 @@ def test_files_with_fields_of_custom_types(tmp_path: Path, capsys: pytest.Captur
     status, out, _ = run(capsys, "info", path, "--json", option)
     assert status == 0
     assert json.loads(out)["fields"]["pair"]["type"] == "PairField"
-    assert run(capsys, "verify", path, "--decode", option)[0] == 0
+    status, out, _ = run(capsys, "verify", path, "--decode", option)
+    assert status == 0
+    assert "every sample decoded but for the custom pair" in out
     damage(path, path.stat().st_size - 1)
     assert run(capsys, "verify", path, option)[0] == 1
 
@@ -375,6 +388,7 @@ def test_files_with_fields_of_custom_types(tmp_path: Path, capsys: pytest.Captur
             ((), "--custom-field pair=MODULE:CLASS"),
             (("--custom-field=pair",), "write NAME=MODULE:CLASS"),
             (("--custom-field=pair=nowhere:X",), "No module named 'nowhere'"),
+            (("--custom-field=pair=.fields:X",), "relative import"),
             (("--custom-field=pair=json:loads",), "is no subclass of ffcv.fields.Field"),
         ):
             status, _, err = run(capsys, command, path, *options)

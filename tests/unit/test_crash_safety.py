@@ -172,6 +172,31 @@ def test_a_fault_in_a_worker_ends_the_write(tmp_path: Path, what: str, workers: 
         assert {name for name in os.listdir("/dev/shm") if "ffcv" in name} <= shared
 
 
+class SlowFirst:
+    """Keeps one worker busy until the others, which wait for work, have been killed."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> tuple[bytes, int]:
+        if index == 0:
+            siblings = Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()
+            others = [int(pid) for pid in siblings if int(pid) != os.getpid()]
+            time.sleep(0.5)  # the others reach the bound on what may lie ahead of sample 0
+            for pid in others:
+                if b"multiprocessing" not in Path(f"/proc/{pid}/cmdline").read_bytes():  # no resource tracker
+                    os.kill(pid, signal.SIGKILL)
+        return b"x", index
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in Linux's /proc")
+def test_the_death_of_a_worker_that_waits_ends_the_write(tmp_path: Path) -> None:
+    writer = DatasetWriter(tmp_path / "x.beton", FIELDS, num_workers=3)
+    with pytest.raises(WriteError, match=r"a worker process died (before|at one of) the samples \d+ to \d+"):
+        writer.from_indexed_dataset(SlowFirst(), chunksize=1)
+    assert os.listdir(tmp_path) == []
+
+
 FULL_DISK = """
 import resource, signal, sys
 from ffcv.fields import BytesField, IntField

@@ -28,7 +28,7 @@ def _custom_field(option: str) -> tuple[str, type[Field]]:
         raise SourceError(f"--custom-field {option}: write NAME=MODULE:CLASS, as in pose=my_project.fields:PoseField")
     try:
         field = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise SourceError(f"--custom-field {option}: {one_line(error)}") from error
     if not (isinstance(field, type) and issubclass(field, Field)):
         raise SourceError(f"--custom-field {option}: {field!r} is no subclass of ffcv.fields.Field")

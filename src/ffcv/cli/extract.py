@@ -43,7 +43,8 @@ def extract(file: Path, folder: Path, select: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / TABLE, "w", newline="", encoding="utf-8") as table, progress_bar("samples") as progress:
         rows = csv.writer(table)
-        rows.writerow(["sample", *("path" if isinstance(f, RGBImageField) else n for n, f in reader.fields.items())])
+        images = [name for name, field in reader.fields.items() if isinstance(field, RGBImageField)]
+        rows.writerow(["sample", *("path" if images == [name] else name for name in reader.fields)])
         for sample in progress.track(samples, description=f"Extracting to {folder.name}"):
             sub = _class_folder(reader, sample, classes)
             rows.writerow([sample, *(_extract(reader, sample, name, folder, sub) for name in reader.fields)])

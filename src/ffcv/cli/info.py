@@ -34,7 +34,7 @@ def summarise(reader: Reader) -> dict[str, Any]:
     return {
         "path": reader.path,
         "version": VERSION,
-        "file_bytes": int(reader.data.size),
+        "file_bytes": int(reader.bytes.size),
         "page_size": reader.page_size,
         "num_samples": reader.num_samples,
         "fingerprint": reader.fingerprint,

@@ -15,6 +15,7 @@ from rich.console import Console
 from ffcv import _core
 from ffcv._restart_index import RestartIndex
 from ffcv.cli.progress import progress_bar
+from ffcv.cores import available_cores
 from ffcv.data.beton import read_manifest, read_value
 from ffcv.errors import FfcvError, FormatError, message_of
 from ffcv.fields import FIELD_TYPES, RGBImageField
@@ -22,7 +23,6 @@ from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.format import FIRST_SECTION_ID, Section
 from ffcv.reader import Reader
-from ffcv.writer import available_cores
 
 _BLOCK = 256
 """Allocations, or samples, that are checked at a time."""
@@ -156,7 +156,9 @@ def _report(reader: Reader, problems: list[Problem], decode: bool, as_json: bool
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for sample, problem in problems:
         console.print(f"sample {sample}: {problem}" if isinstance(sample, int) else f"{sample}: {problem}")
-    checked = ["structure"] + ["checksums"] * (reader.checksums is not None) + ["every sample decoded"] * decode
+    custom = [name for name, field in reader.fields.items() if type(field) not in FIELD_TYPES.values()]
+    decoded = "every sample decoded" + f" but for the custom {', '.join(custom)}" * bool(custom)
+    checked = ["structure"] + ["checksums"] * (reader.checksums is not None) + [decoded] * decode
     bad = len({sample for sample, _ in problems})
     verdict = f"{bad:,} of {reader.num_samples:,} samples (or sections) are bad" if problems else "good"
     console.print(f"{reader.path}: {verdict} ({', '.join(checked)})")

@@ -39,8 +39,8 @@ class BetonSource(Source):
         images: How to read JPEGs.
 
     Raises:
-        SourceError: Their fields or class names differ, or one has custom fields.
-        FormatError: A file is damaged.
+        SourceError: Their fields or class names differ.
+        FormatError: A file is damaged, or has a field of a custom type.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]], images: ImageReader | None = None) -> None:
