@@ -23,7 +23,7 @@ from ffcv.ssl.distributed import gather, world_size
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.methods import Method
 from ffcv.ssl.views import centre
-from ffcv.transforms import Squeeze, ToTensor
+from ffcv.transforms import Squeeze, ToDevice, ToTensor
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,14 @@ def features_of(
         seed=seed,
         drop_last=False,
         os_cache=data.os_cache,
-        pipelines={**nothing_but(part.path, data.image), data.image: view or centre(config.views)},
+        pipelines={
+            **nothing_but(part.path, data.image),
+            data.image: [*(view or centre(config.views)), ToDevice(device)],
+        },
     )
     encoder.eval()
-    features = [encoder(getattr(batch, data.image).to(device)).float() for batch in loader]
+    # Not by calling the module: what torch.compile made of it is for training's batches, and it would compile again.
+    features = [encoder.forward(getattr(batch, data.image)).float() for batch in loader]
     encoder.train(was_training)
     return torch.cat(features)
 

@@ -36,6 +36,7 @@ def launch(training: TrainingConfig) -> Fabric:
         plugins=[cluster] if cluster is not None else None,
     )
     fabric.launch()
+    torch.backends.cudnn.benchmark = True  # few shapes, each thousands of times
     if fabric.device.type == "cpu":
         # torch counts the machine's cores; in a container with a share of them that stalls every parallel loop.
         torch.set_num_threads(training.cpu_threads or min(torch.get_num_threads(), available_cores()))

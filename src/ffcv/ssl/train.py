@@ -124,6 +124,8 @@ def fit(config: Config) -> Run:
                     raise _interrupted(signals, at, state)
 
             row = log.end_epoch(epoch)
+            if epoch + 1 < training.epochs:
+                feed.begin(epoch + 1)  # they are made while this one is judged
             if _due(epoch, training.eval_every) and config.data.label and len(val_part):
                 row |= signals.unless_stopped(lambda: evaluate.held_out(method, probe, config, fabric.device)) or {}
             if fabric.broadcast(signals.received is not None):  # the resumed run evaluates again
