@@ -37,7 +37,12 @@ from ffcv.ssl import backbones, config, evaluate, methods
 from ffcv.ssl.train import fit
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-jpeg.zip"
-PARTS = {"train": ("train", slice(0, 1000)), "tune": ("train", slice(1000, 1200)), "test": ("test", slice(None))}
+PARTS = {
+    "train": ("train", slice(0, 1000)),
+    "tune": ("train", slice(1000, 1200)),
+    "all": ("train", slice(None)),
+    "test": ("test", slice(None)),
+}
 
 
 @dataclass(frozen=True)
