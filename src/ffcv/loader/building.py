@@ -121,7 +121,7 @@ def _accepted(operations: list[Any], field: Any) -> list[Any]:
     return operations
 
 
-def gpu_of(views: Sequence[View]) -> torch.device | None:
-    """The CUDA device that views are copied to; None where there is none."""
+def gpus_of(views: Sequence[View]) -> set[torch.device]:
+    """The CUDA devices that views are copied to."""
     devices = [getattr(step, "device", None) for view in views for step in view.tail]
-    return next((d for d in devices if isinstance(d, torch.device) and d.type == "cuda"), None)
+    return {device for device in devices if isinstance(device, torch.device) and device.type == "cuda"}
