@@ -17,6 +17,7 @@ import torch
 import ffcv.transforms as T
 from datasets import write_photos
 from ffcv import Loader, OrderOption
+from ffcv.reader import Reader
 from ffcv.ssl import config
 from ffcv.ssl.train import fit
 from ffcv.transforms.base import ImageDecoder
@@ -153,6 +154,134 @@ def test_a_failing_stage_reaches_the_consumer(tmp_path: Path) -> None:
     pipeline = [T.CenterCrop((64, 64), 1.0), T.ToTensor(), T.ToDevice("cuda"), T.ToTorchImage(), Fails()]
     with Loader(path, 4, pipelines={"image": pipeline}) as loader, pytest.raises(RuntimeError, match="no good"):
         next(iter(loader))
+
+
+def test_one_sample_is_complete_when_it_is_handed_out(tmp_path: Path) -> None:
+    """Large ones, asked for one after the other, so that their page-locked memory is used again at once."""
+    path = write_photos(tmp_path / "photos.beton", 12)
+    pipeline = [T.CenterCrop((1024, 1024), 1.0), T.ToTensor()]
+    with (
+        Loader(path, 2, num_workers=4, pipelines={"image": pipeline}) as here,
+        Loader(path, 2, num_workers=4, pipelines={"image": [*pipeline, T.ToDevice("cuda")]}) as there,
+    ):
+        for _ in range(5):
+            kept = []
+            for index in range(12):
+                torch.cuda._sleep(2_000_000)
+                kept.append(there[index].image)
+            for index, image in enumerate(kept):
+                assert torch.equal(image.cpu(), here[index].image)
+
+
+class Pair(torch.nn.Module):
+    """What some augmentations return: several tensors."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        torch.cuda._sleep(20_000_000)
+        return images.double() + 1, {"twice": images.double() * 2}
+
+
+def test_tensors_inside_of_elements_are_handed_over_too(tmp_path: Path) -> None:
+    path = write_photos(tmp_path / "photos.beton", 24)
+    pipeline = [T.CenterCrop((64, 64), 1.0), T.ToTensor(), T.ToDevice("cuda"), Pair()]
+    options = {"num_workers": 4, "seed": 3, "order": OrderOption.RANDOM}
+    expected = [batch.image.double().permute(0, 2, 3, 1).sum().item() for batch in copying(path, "cpu")]
+    with torch.cuda.stream(torch.cuda.Stream()):
+        sums = []
+        for batch in Loader(path, 2, pipelines={"image": pipeline}, **options):
+            torch.cuda._sleep(1_000_000)
+            plus_one, rest = batch.image
+            sums.append((plus_one.sum() - plus_one.numel(), rest["twice"].sum() / 2))
+            del batch, plus_one, rest
+    torch.cuda.synchronize()
+    assert [one.item() for one, _ in sums] == expected
+    assert [two.item() for _, two in sums] == expected
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_bad_samples_beside_todevice(tmp_path: Path, policy: str) -> None:
+    """A batch is made again without them, while copies of the first attempt may be under way."""
+    path = write_photos(tmp_path / "photos.beton", 24)
+    reader = Reader(path)
+    for sample in (3, 10, 11):
+        start = int(reader.metadata["image"]["data_ptr"][sample])
+        content = bytearray(path.read_bytes())
+        content[start + 300 : start + 500] = b"\xff\xd9" * 100
+        path.write_bytes(content)
+
+    def images(device: str) -> list[torch.Tensor]:
+        loader = copying(path, device, on_error=policy, return_indices=True)
+        found = [batch.image for _ in range(3) for batch in loader]
+        assert set(loader.bad_samples.messages) == {3, 10, 11}
+        return [image.cpu() for image in found]
+
+    here, there = images("cpu"), images("cuda")
+    assert len(here) == len(there)
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+def test_an_iterator_begins_after_what_its_user_has_begun(tmp_path: Path) -> None:
+    """Weights of a module of the pipeline are still being written when the loop starts."""
+    path = write_photos(tmp_path / "photos.beton", 24)
+    weight = torch.zeros(1, device="cuda")
+
+    class Scale(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images * weight
+
+    pipeline = [T.CenterCrop((64, 64), 1.0), T.ToTensor(), T.ToDevice("cuda"), Scale()]
+    loader = Loader(path, 2, pipelines={"image": pipeline}, num_workers=4)
+    for value in range(1, 5):
+        torch.cuda._sleep(500_000_000)
+        weight.fill_(value)
+        scaled = next(iter(loader)).image
+        with Loader(path, 2, pipelines={"image": pipeline[:2]}) as plain:
+            assert torch.equal(scaled.cpu(), next(iter(plain)).image.float() * value)
+
+
+def test_streams_are_made_once(tmp_path: Path) -> None:
+    path = write_photos(tmp_path / "photos.beton", 24)
+    loader = copying(path, "cuda")
+    list(loader)
+    streams = dict(loader._streams._streams)
+    for one, two in zip(loader, loader, strict=True):  # two iterators share it
+        assert one.image.is_cuda
+        assert two.image.is_cuda
+    assert loader._streams._streams == streams
+    assert len(streams) == 1
+
+
+def test_a_sampler_leaves_the_gpus_generators_alone(tmp_path: Path) -> None:
+    path = write_photos(tmp_path / "photos.beton", 24)
+    before = torch.cuda.get_rng_state()
+    sampler = torch.utils.data.RandomSampler(range(24))
+    list(copying(path, "cuda", order=None, sampler=sampler))
+    assert torch.equal(before, torch.cuda.get_rng_state())
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_cuda_without_a_number_is_the_users_current_device(tmp_path: Path) -> None:
+    path = write_photos(tmp_path / "photos.beton", 24)
+    with torch.cuda.device(1):
+        loader = copying(path, "cuda")
+        found = [batch.image for batch in loader]
+        assert loader[0].image.device == torch.device("cuda", 1)
+    assert {image.device for image in found} == {torch.device("cuda", 1)}
+    expected = [batch.image for batch in copying(path, "cpu")]
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_views_on_two_devices(tmp_path: Path) -> None:
+    path = write_photos(tmp_path / "photos.beton", 24)
+    views = {
+        name: [T.CenterCrop((64, 64), 1.0), T.ToTensor(), T.ToDevice(f"cuda:{index}")]
+        for index, name in enumerate(("image", "other"))
+    }
+    loader = Loader(path, 2, pipelines=views, custom_field_mapper={"other": "image"}, num_workers=4)
+    for batch in [batch for _ in range(3) for batch in loader]:
+        assert [batch.image.get_device(), batch.other.get_device()] == [0, 1]
+        assert torch.equal(batch.image.cpu(), batch.other.cpu())
 
 
 def settings(path: Path, folder: Path, *more: str) -> config.Config:

@@ -359,8 +359,22 @@ def test_a_pickled_loader_goes_on_where_it_is_opened(beton: Path) -> None:
     other = pickle.loads(pickle.dumps(loader))
     for one, two in zip(loader, other, strict=True):
         assert torch.equal(one.image, two.image)
+    state = loader_of(beton, order=OrderOption.RANDOM, seed=77).state_dict()
+    pickle.loads(pickle.dumps(loader)).load_state_dict(state)  # its seed was drawn, and may still be another
     loader.load_state_dict(loader.state_dict() | {"epoch": 3, "samples_consumed": 8})
     assert len(list(pickle.loads(pickle.dumps(loader)))) == COUNT // 4 - 2
+    loader.load_state_dict(loader.state_dict() | {"epoch": 3, "samples_consumed": COUNT})
+    loader.set_epoch(3)  # nothing is left of it, and that was asked for
+    assert list(pickle.loads(pickle.dumps(loader))) == []
+
+
+def test_a_pickled_loader_keeps_the_parts_of_a_contiguous_order(beton: Path) -> None:
+    two = loader_of(beton, order=OrderOption.SEQUENTIAL_CONTIGUOUS, rank=0, world_size=2)
+    next(iter(two))
+    one = loader_of(beton, order=OrderOption.SEQUENTIAL_CONTIGUOUS)
+    one.load_state_dict(two.state_dict())
+    other = pickle.loads(pickle.dumps(one))
+    assert [batch.label.tolist() for batch in other] == [batch.label.tolist() for batch in one]
 
 
 class Images(torch.utils.data.Dataset):

@@ -1,6 +1,8 @@
 """Orders, the ranks' parts, and going on where a run was interrupted: checked on sample indices alone."""
 
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from ffcv.fields import IntField
 from ffcv.format import FIELD_DESCRIPTOR, HEADER
 from ffcv.loader.cut import Cut
 from ffcv.random import permute
-from ffcv.traversal_order import LazyOrder, QuasiRandom
+from ffcv.traversal_order import LazyOrder, QuasiRandom, TraversalOrder
 from small_files import NUMBERS_ONLY, write_numbers
 
 COUNT = 103
@@ -284,6 +286,62 @@ def test_samplers_and_shuffle(numbers: Path) -> None:
         loader_of(numbers, order=None, sampler=DistributedSampler([1, 2, 3], num_replicas=1, rank=0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="pass either it or indices="):
         loader_of(numbers, order=None, sampler=[1], indices=[1])
+
+
+def test_a_sampler_draws_in_the_thread_that_iterates(numbers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its generator is shared with that thread: drawn elsewhere, both would get numbers of the other."""
+    threads = []
+
+    class Draws:
+        def __len__(self) -> int:
+            return 20
+
+        def __iter__(self) -> Iterator[int]:
+            threads.append(threading.current_thread())
+            yield from torch.randint(COUNT, (20,)).tolist()
+
+    def seeds_everything(seed: int) -> None:
+        raise AssertionError("torch.manual_seed seeds the generators of GPUs too")
+
+    monkeypatch.setattr(torch, "manual_seed", seeds_everything)
+    state = torch.get_rng_state()
+    loader = loader_of(numbers, order=None, sampler=Draws())
+    epochs = [flat(batches_of(loader)) for _ in range(2)]
+    assert threads == [threading.current_thread()] * 2  # once an epoch
+    assert torch.equal(state, torch.get_rng_state())
+    again = loader_of(numbers, order=None, sampler=Draws())
+    torch.rand(5)  # what the thread has drawn before does not matter
+    assert [flat(batches_of(again)) for _ in range(2)] == epochs
+
+
+def test_orders_are_made_once(numbers: Path) -> None:
+    made = []
+
+    class Backwards(TraversalOrder):
+        def sample_order(self, epoch: int) -> np.ndarray:
+            made.append(epoch)
+            return self.indices[::-1]
+
+    loader = loader_of(numbers, order=Backwards)
+    assert len(loader) == len(loader) == 26
+    assert made == [0]  # to be counted
+    for _ in range(2):
+        assert len(batches_of(loader)) == 26
+    assert len(loader) == len(loader)
+    assert made == [0, 0, 1, 2]
+
+
+def test_set_epoch_after_a_broken_off_epoch(numbers: Path) -> None:
+    loader = loader_of(numbers)
+    iterator = iter(loader)
+    next(iterator)
+    next(iterator)
+    loader.set_epoch(1)
+    state = loader.state_dict()
+    assert (state["epoch"], state["samples_consumed"]) == (1, 0)
+    resumed = loader_of(numbers)
+    resumed.load_state_dict(state)
+    assert batches_of(resumed) == batches_of(loader)
 
 
 def test_quasi_random_mixes_few_pages_at_a_time(tmp_path: Path) -> None:

@@ -25,5 +25,5 @@ class Decoder(ABC):
         """
 
     def bind(self, reader: Any, field_name: str) -> None:
-        """Called once with the open `Reader`, before anything is decoded."""
+        """Called once with the open `Reader`, before anything is decoded; by the loader, on a copy of its own."""
         del reader, field_name

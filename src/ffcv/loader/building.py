@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from ffcv.fields.decoder import Decoder
 from ffcv.fields.decoders import BytesDecoder, FloatDecoder, IntDecoder, NDArrayDecoder
 from ffcv.pipeline.compile_view import compile_view
-from ffcv.pipeline.custom import CustomDecoder
+from ffcv.pipeline.custom import CustomDecoder, CustomStep
 from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.views import View
@@ -91,16 +92,17 @@ def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | Pipe
     decoder = operations[0]
     if isinstance(decoder, Operation):
         column = np.array(reader.metadata[source])  # users' code may look at any row, at any time
-        return compile_view(name, source, CustomDecoder(decoder, field, column), _accepted(operations[1:], field), seed)
+        return compile_view(name, source, CustomDecoder(decoder, field, column), _steps(operations[1:], field), seed)
     if isinstance(decoder, ImageDecoder | ArrayDecoder) != is_image:
         kind = "an image" if is_image else "no image"
         raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
     _check_column_decoder(name, source, decoder, default)
     if isinstance(decoder, ImageDecoder | ArrayDecoder):
-        decoder.bind(reader.metadata[source]["height"], reader.metadata[source]["width"])
+        decoder = decoder.bound(reader.metadata[source]["height"], reader.metadata[source]["width"])
     else:
+        decoder = copy.copy(decoder)  # what it learns of this file must not reach the user's other pipelines
         decoder.bind(reader, source)
-    return compile_view(name, source, decoder, _accepted(operations[1:], field), seed)
+    return compile_view(name, source, decoder, _steps(operations[1:], field), seed)
 
 
 def _check_column_decoder(name: str, source: str, decoder: Any, default: type) -> None:
@@ -114,14 +116,11 @@ def _check_column_decoder(name: str, source: str, decoder: Any, default: type) -
         )
 
 
-def _accepted(operations: list[Any], field: Any) -> list[Any]:
-    for operation in operations:
-        if isinstance(operation, Operation):
-            operation.accept_field(field)
-    return operations
+def _steps(operations: list[Any], field: Any) -> list[Any]:
+    return [CustomStep(each, field) if isinstance(each, Operation) else each for each in operations]
 
 
-def gpu_of(views: Sequence[View]) -> torch.device | None:
-    """The CUDA device that views are copied to; None where there is none."""
+def gpus_of(views: Sequence[View]) -> set[torch.device]:
+    """The CUDA devices that views are copied to."""
     devices = [getattr(step, "device", None) for view in views for step in view.tail]
-    return next((d for d in devices if isinstance(d, torch.device) and d.type == "cuda"), None)
+    return {device for device in devices if isinstance(device, torch.device) and device.type == "cuda"}

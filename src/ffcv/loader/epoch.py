@@ -6,12 +6,13 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ffcv import _core
 from ffcv.loader.cuda import hand_over
 from ffcv.loader.handoff import Handoff
+from ffcv.loader.production import Production
 
 _JOIN_TIMEOUT_S = 5.0
 _running: weakref.WeakKeyDictionary[threading.Thread, Handoff] = weakref.WeakKeyDictionary()
@@ -23,9 +24,7 @@ class EpochIterator:
     Dropping the iterator stops the thread; `close()` also waits for it.
 
     Args:
-        make: Makes the batches: given a function that waits until there is room for so many bytes, yields
-            (batch or None for one that is left out, global samples done after it, event of its copies to a GPU or
-            None).
+        production: Makes the batches.
         count: How many batches there will be.
         handoff: Between the thread and this iterator.
         on_batch: Called with the samples done when a batch is handed out, and with None at the end of the epoch.
@@ -34,7 +33,7 @@ class EpochIterator:
 
     def __init__(
         self,
-        make: Callable[[Callable[[int], None]], Iterator[tuple[Any, int, Any]]],
+        production: Production,
         count: int,
         handoff: Handoff,
         on_batch: Callable[[int | None], None],
@@ -44,7 +43,10 @@ class EpochIterator:
         self._left = count
         self._on_batch = on_batch
         self._thread = threading.Thread(
-            target=handoff.produce, args=(lambda: make(handoff.wait_for_room),), name="ffcv-loader", daemon=True
+            target=handoff.produce,
+            args=(lambda: production.batches(handoff.wait_for_room), production.close),
+            name="ffcv-loader",
+            daemon=True,
         )
         _running[self._thread] = handoff
         self._used = threading.Event()
@@ -64,7 +66,7 @@ class EpochIterator:
                 if self._left == 0:
                     self._on_batch(None)
                 raise
-            if batch is not None and copied is not None:
+            if copied:
                 hand_over(batch, copied)
             self._left -= 1
             self._on_batch(done)

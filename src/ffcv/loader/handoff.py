@@ -76,26 +76,31 @@ class Handoff:
             self._items.clear()
             self._changed.notify_all()
 
-    def produce(self, make: Callable[[], Iterator[Any]]) -> None:
-        """Puts every item of `make()`, then its end or its exception; the body of the producer's thread."""
-        error: BaseException | None = None
-        items: Any = None
+    def produce(self, make: Callable[[], Iterator[Any]], close: Callable[[], None] | None = None) -> None:
+        """Puts every item of `make()`, then its end or its exception; the body of the producer's thread.
+
+        Args:
+            make: Begins the items.
+            close: Ends what they came from. It may have to wait, so that an exception of the items is handed on before.
+        """
         try:
-            items = make()
-            for item in items:
+            for item in make():
                 self.put(item)
                 del item  # so that a batch lives only as long as its user holds it
         except Closed:
             pass
-        except BaseException as caught:  # whatever it is, it belongs to the consumer
-            error = caught
+        except BaseException as error:  # whatever it is, it belongs to the consumer
+            self._finish(error)
         try:
-            close = getattr(items, "close", None)
             if close is not None:
                 close()
-        except BaseException as caught:
-            error = error or caught
+        except BaseException as error:
+            self._finish(error)
+        self._finish(None)
+
+    def _finish(self, error: BaseException | None) -> None:
+        """There will be no further items; only the first call counts."""
         with self._changed:
-            self._error, self._finished = error, True
+            if not self._finished:
+                self._error, self._finished = error, True
             self._changed.notify_all()
-        del error

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,25 @@ from ffcv import _core
 from ffcv.cores import available_cores
 from ffcv.fields.base import Field
 from ffcv.loader.bad_samples import BadSamples, OnError
-from ffcv.loader.building import build_views, gpu_of, unknown
-from ffcv.loader.cuda import SideStream
+from ffcv.loader.building import build_views, gpus_of, unknown
+from ffcv.loader.cuda import SideStreams, hand_over
 from ffcv.loader.cut import Cut
 from ffcv.loader.epoch import EpochIterator
 from ffcv.loader.handoff import Handoff
 from ffcv.loader.options import ORDER_TYPE, OrderOption, check_indices, choose_order, default_os_cache, whole
+from ffcv.loader.position import Position
+from ffcv.loader.production import Maker, Production
 from ffcv.loader.ranks import agree_on_seed, find_ranks
-from ffcv.loader.read_ahead import read_ahead
-from ffcv.loader.selection import Selection, take
+from ffcv.loader.selection import Selection
 from ffcv.loader.slots import SlotPool
 from ffcv.loader.state import STATE_FORMAT, apply_state
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.plan import Plan
-from ffcv.pipeline.source import Source
 from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.steps import BatchKey
 from ffcv.random import RNG_VERSION
 from ffcv.reader import Reader
+from ffcv.traversal_order import TraversalOrder
 
 __all__ = ["ORDER_TYPE", "Loader", "OrderOption"]
 
@@ -133,7 +133,6 @@ class Loader:
         self.num_workers = available_cores() if num_workers < 1 else num_workers
         self.os_cache = default_os_cache() if os_cache is None else bool(os_cache)
         self.drop_last = drop_last
-        self.next_epoch = 0
         self.selection = Selection(check_indices(indices, self.reader.num_samples), self.reader.num_samples)
         self.rank, self.world_size = ranks = find_ranks(distributed, rank, world_size)
         self.distributed = self.world_size > 1
@@ -143,13 +142,11 @@ class Loader:
             raise ValueError("sampler= already chooses the samples: pass either it or indices=")
         Compiler.num_threads = self.num_workers
         self._build()
-        self._cut.check(self.traversal_order.epoch_length(0), on_error)
+        self._cut.check(self._length(0), on_error)
 
-        self._epoch = self._consumed = self._resume_at = 0
-        self._named = False  # whether `set_epoch` has named the next epoch
+        self._next = self._reached = Position()
+        self._latest: object | None = None  # names the pass that `_reached` is about; None: nothing has begun since
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
-        self._latest: object | None = None
-        self._renderers: dict[int, _core.Renderer] = {}
         self._closed = False
 
     def __iter__(self) -> EpochIterator:
@@ -158,33 +155,35 @@ class Loader:
         An iterator that goes without having been asked for a batch does not count as an epoch.
         """
         self._check_open()
-        before = self.next_epoch, self._resume_at, self._epoch, self._consumed, self._latest
-        epoch, start = self.next_epoch, self._resume_at
-        if start and not self._named and self._cut.steps(self.traversal_order.epoch_length(epoch) - start) == 0:
-            epoch, start = epoch + 1, 0
-        self._epoch, self._consumed = epoch, start
-        self.next_epoch, self._resume_at = epoch + 1, 0
-        length = self.traversal_order.epoch_length(epoch)
-        left = self._cut.count(length - start)
-        handoff = Handoff(self.batches_ahead, self.ahead_bytes)
-
+        before = self._next, self._reached, self._latest
+        start = self._next
+        order = self._order(start.epoch)
+        if start.consumed and not start.named and self._cut.steps(len(order) - start.consumed) == 0:
+            start = Position(start.epoch + 1)
+            order = self._order(start.epoch)
+        self._next, self._reached = Position(start.epoch + 1), start
         self._latest = token = object()  # not the iterator, which must not be part of a cycle: dropping it stops it
 
         def note(consumed: int | None) -> None:
             if self._latest is token:
-                self._epoch, self._consumed = (epoch + 1, 0) if consumed is None else (epoch, consumed)
+                self._reached = self._next if consumed is None else Position(start.epoch, consumed)
 
         def forget() -> None:  # trainers call iter() only to see whether they can
             if self._latest is token:
-                self.next_epoch, self._resume_at, self._epoch, self._consumed, self._latest = before
+                self._next, self._reached, self._latest = before
 
-        iterator = EpochIterator(lambda wait: self._produce(epoch, start, length, wait), left, handoff, note, forget)
+        parts = self._cut.batches(len(order), start.consumed)
+        production = Production(
+            self._maker(), self.bad_samples, self.selection, order, parts, start.epoch, self.os_cache
+        )
+        left = self._cut.count(len(order) - start.consumed)
+        iterator = EpochIterator(production, left, Handoff(self.batches_ahead, self.ahead_bytes), note, forget)
         self._iterators.add(iterator)
         return iterator
 
     def __len__(self) -> int:
         """Batches in a whole epoch, on this rank."""
-        return self._cut.count(self.traversal_order.epoch_length(self.next_epoch))
+        return self._cut.count(self._length(self.next_epoch))
 
     def __getitem__(self, index: int) -> Any:
         """One sample, by its index in the dataset: a batch's elements without the batch's axis.
@@ -196,13 +195,23 @@ class Loader:
         if not -self.reader.num_samples <= index < self.reader.num_samples:
             raise IndexError(f"sample {index} of a file of {self.reader.num_samples}")
         samples = np.array([index % self.reader.num_samples], np.int64)
-        batch = self.plan.render(BatchKey(samples, self.next_epoch), self._renderer(), self._slots.allocate)
+        maker = self._maker()
+        batch, copied, _ = maker.make(BatchKey(samples, self.next_epoch))
+        if maker.copies is not None:
+            maker.copies.drain()
+            hand_over(batch, copied)
         return batch._make(element if isinstance(element, dict) else element[0] for element in batch)
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch of the next iteration."""
+        return self._next.epoch
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is opened again where it is unpickled, and goes on there as it would here."""
         same = {"seed": self.seed, "rank": self.rank, "world_size": self.world_size}
-        return _reopened, (type(self), self._options | same, self.next_epoch, self._resume_at)
+        order_state = self.traversal_order.state_dict(self.next_epoch)
+        return _reopened, (type(self), self._options, same, self._next, order_state)
 
     def __enter__(self) -> Loader:
         return self
@@ -221,10 +230,7 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """The next iteration will be this epoch, from 0; from where it was interrupted, if it is the resumed one."""
         epoch = whole("epoch", epoch, least=0, most=MAX_EPOCH)
-        if epoch != self.next_epoch:
-            self._consumed = self._resume_at = 0
-        self.next_epoch = epoch
-        self._named = True
+        self._next = self._next.at_epoch(epoch)
         self._latest = None
 
     @property
@@ -273,17 +279,17 @@ class Loader:
             FormatError: The file is not any more what was opened.
         """
         self.plan.source.check_open()
-        epoch = self.next_epoch if self._latest is None else self._epoch
+        position = self._next if self._latest is None else self._reached
         return {
             "format": STATE_FORMAT,
             "rng_version": RNG_VERSION,
             "seed": self.seed,
-            "epoch": epoch,
-            "samples_consumed": self._consumed,
+            "epoch": position.epoch,
+            "samples_consumed": position.consumed,
             "fingerprint": self.reader.fingerprint,
             "selection": self.selection.digest(),
             "order": type(self.traversal_order).__name__,
-            "order_state": self.traversal_order.state_dict(epoch),
+            "order_state": self.traversal_order.state_dict(position.epoch),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -302,73 +308,14 @@ class Loader:
         """The seed that was asked for; None where one was drawn."""
         return self._options["seed"]
 
-    def resume(self, seed: int, epoch: int, samples_consumed: int, order_state: dict[str, Any]) -> None:
+    def resume(self, seed: int, position: Position, order_state: dict[str, Any]) -> None:
         """Goes on in the middle of an epoch; `load_state_dict` checks and then calls this."""
         if seed != self.seed:
             self.seed = seed
             self._build()
         if order_state:
-            self.traversal_order.load_state_dict(epoch, order_state)
-        self._latest = None
-        self._epoch = self.next_epoch = epoch
-        self._consumed = self._resume_at = samples_consumed
-        self._named = False
-
-    def _produce(
-        self, epoch: int, start: int, length: int, wait_for_room: Callable[[int], None]
-    ) -> Iterator[tuple[Any, int, Any]]:
-        """Makes the batches of an epoch, in a thread of its own: (batch, or None where all its samples are skipped;
-        samples done; event of its copies or None)."""
-        order = self.traversal_order.sample_order(epoch)
-        if len(order) != length:
-            raise ValueError(f"the order of epoch {epoch} has {len(order)} samples, but said that it has {length}")
-        consumed: deque[int] = deque()
-
-        def indices() -> Iterator[np.ndarray]:
-            for positions, done in self._cut.batches(len(order), start):
-                consumed.append(done)
-                yield self.selection.checked(take(order, positions))
-
-        fields = {view.field for view in self.plan.views}
-        source: Source = self.plan.source
-        pairs: Any = (
-            ((s, source) for s in indices()) if self.os_cache else read_ahead(self.plan.source, indices(), fields)
-        )
-        renderer, side = self._renderer(), SideStream(self._device) if self._device is not None else None
-        size, is_empty = 0, True
-        try:
-            for number, (samples, where) in enumerate(pairs):
-                wait_for_room(size)
-                held: list[np.ndarray] = []
-                batch, copied = self._make(BatchKey(samples, epoch, number), renderer, where, side, held)
-                size = sum(array.nbytes for array in held)
-                held.clear()
-                is_empty = is_empty and batch is None
-                yield batch, consumed.popleft(), copied
-                del batch  # only its user holds it now
-            if is_empty and self.bad_samples.error is not None:
-                raise self.bad_samples.error
-        finally:
-            pairs.close()
-            if side is not None:
-                side.drain()
-
-    def _make(
-        self, key: BatchKey, renderer: _core.Renderer, source: Source, side: SideStream | None, held: list[np.ndarray]
-    ) -> tuple[Any, Any]:
-        def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-            held.append(self._slots.allocate(shape, dtype))
-            return held[-1]
-
-        def render(samples: np.ndarray) -> Any:
-            held.clear()
-            return self.plan.render(key._replace(samples=samples), renderer, allocate, source)
-
-        if side is None:
-            return self.bad_samples.render(key.samples, render), None
-        with side.batch():
-            batch = self.bad_samples.render(key.samples, render)
-        return batch, side.copied(held)
+            self.traversal_order.load_state_dict(position.epoch, order_state)
+        self._next, self._latest = position, None
 
     def _build(self) -> None:
         """What follows from the seed: order, views, plan."""
@@ -383,23 +330,47 @@ class Loader:
         self.plan = Plan(self.reader, views, options["return_params"], options["return_indices"])
         self.reader.forget_allocations()  # the plan has taken what it needs
         self.bad_samples = BadSamples(options["on_error"], self.seed, self.selection.size, self.selection.at)
-        self._device = gpu_of(views)
-        self._slots = SlotPool(max(1, len(views)) * (self.batches_ahead + 2), pin_memory=self._device is not None)
+        self._renderers: dict[int, _core.Renderer] = {}
+        self._streams = SideStreams(gpus_of(views))
+        self._slots = SlotPool(max(1, len(views)) * (self.batches_ahead + 2), pin_memory=bool(self._streams))
         self.traversal_order = order(self, **kwargs)
+        self._counted: tuple[int, int] | None = None
 
-    def _renderer(self) -> _core.Renderer:
-        """The core's threads; new ones in a forked process, where the old do not exist."""
+    def _length(self, epoch: int) -> int:
+        """Samples in an epoch. Orders that have to be made to be counted are made once an epoch for that."""
+        if type(self.traversal_order).epoch_length is not TraversalOrder.epoch_length:
+            return self.traversal_order.epoch_length(epoch)
+        if self._counted is None or self._counted[0] != epoch:
+            self._counted = epoch, self.traversal_order.epoch_length(epoch)
+        return self._counted[1]
+
+    def _order(self, epoch: int) -> Any:
+        """The order of an epoch; made in the thread that iterates, whose random generator torch's samplers share."""
+        order = self.traversal_order.sample_order(epoch)
+        self._counted = epoch, len(order)
+        if len(order) != self._length(epoch):
+            raise ValueError(
+                f"the order of epoch {epoch} has {len(order)} samples, but said that it has {self._length(epoch)}"
+            )
+        return order
+
+    def _maker(self) -> Maker:
         pid = os.getpid()
-        if pid not in self._renderers:
+        if pid not in self._renderers:  # the core's threads; in a forked process the old ones do not exist
             self._renderers[pid] = _core.Renderer(self.num_workers)
-        return self._renderers[pid]
+        return Maker(self.plan, self._renderers[pid], self._slots, self._streams.begin())
 
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError(f"the loader of {self.path} is closed; make a new one")
 
 
-def _reopened(cls: type[Loader], options: dict[str, Any], epoch: int, samples_consumed: int) -> Loader:
-    loader = cls(**options)
-    loader.resume(loader.seed, epoch, samples_consumed, {})
+def _reopened(
+    cls: type[Loader], options: dict[str, Any], same: dict[str, Any], position: Position, order_state: dict[str, Any]
+) -> Loader:
+    loader = cls(**options | same)
+    loader._options = (
+        options | same | {"seed": options["seed"]}
+    )  # a seed that was drawn is still none that was asked for
+    loader.resume(loader.seed, position, order_state)
     return loader

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from typing import Any
 
 import numpy as np
 import torch
+
+from ffcv._forks import ForkSafeLock
 
 _ALIGNMENT = 64
 
@@ -51,7 +52,7 @@ class SlotPool:
         self._pin_memory = pin_memory
         self._back: deque[torch.Tensor] = deque(maxlen=keep)
         self._free: list[torch.Tensor] = []
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._made: set[int] = set()
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ffcv.loader.options import whole
+from ffcv.loader.position import Position
 from ffcv.random import RNG_VERSION
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def apply_state(loader: Loader, state: Mapping[str, Any]) -> None:
             f"the state says {consumed} samples of epoch {epoch}, which has {samples}: it is damaged, or of a "
             "sampler of another length"
         )
-    loader.resume(seed, epoch, consumed, dict(state.get("order_state", {})))
+    loader.resume(seed, Position(epoch, consumed), dict(state.get("order_state", {})))
 
 
 def _require_same(loader: Loader, state: Mapping[str, Any]) -> None:

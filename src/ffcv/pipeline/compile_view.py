@@ -10,7 +10,6 @@ import torch
 
 from ffcv.fields.decoder import Decoder
 from ffcv.pipeline.custom import CustomDecoder, CustomStep
-from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.steps import BatchKey, Step, Tail, TailStep, sample_steps, title_of, view_sizes
 from ffcv.pipeline.views import ArrayView, ColumnView, CustomView, ImageView, View
 from ffcv.random import Stream, stream_id
@@ -38,7 +37,7 @@ def compile_view(name: str, field: str, decoder: Any, operations: Sequence[Any],
         name: The view's name in the batch; names its random streams.
         field: The field it is decoded from.
         decoder: An `ImageDecoder`, an `ArrayDecoder` or a `Decoder`.
-        operations: What follows the decoder, in order.
+        operations: What follows the decoder, in order; users' `Operation`s as `CustomStep`s.
         seed: The loader's seed.
 
     Raises:
@@ -115,8 +114,8 @@ def _tail(streams: _Streams, operations: Sequence[Any], output: Output | None) -
                 problem = "the pipeline holds no images" if output is None else "put it before NormalizeImage"
                 raise ValueError(f"pipeline {name!r}: {title_of(operation)} works on pixels in 0..255; {problem}")
             result.append(TailStep(streams.step(operation), channels_first))
-        elif isinstance(operation, Operation):
-            result.append(CustomStep(operation))
+        elif isinstance(operation, CustomStep):
+            result.append(operation)
         elif isinstance(operation, SampleTransform):
             result.append(TailStep(streams.step(operation), channels_first))
         elif isinstance(operation, Label):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import threading
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-_PARALLEL = threading.Lock()  # numba's own thread pool serves one caller at a time, and may end the process otherwise
+from ffcv._forks import ForkSafeLock
+
+_PARALLEL = ForkSafeLock()  # numba's own thread pool serves one caller at a time, and may end the process otherwise
+_launched: int | None = None  # the process in which numba has made its threads
 
 
 class Compiler:
@@ -52,14 +55,10 @@ class Compiler:
 
         What numba cannot compile runs as plain Python, with a warning.
         """
-        numba = _numba()
-        if not cls.is_enabled or numba is None or hasattr(code, "py_func"):
+        if not cls.available() or hasattr(code, "py_func"):
             return code
         parallel = bool(getattr(code, "is_parallel", False)) and cls.num_threads > 1
-        options = {"nopython": True, "nogil": True, "error_model": "numpy", "parallel": parallel}
-        if signature is not None:
-            return numba.jit(signature, **options)(code)
-        return numba.jit(**options)(code)
+        return _jit(code, parallel, *(() if signature is None else (signature,)))
 
     @classmethod
     def guarded(cls, code: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,10 +79,13 @@ class _Guarded:
         if self._compiled is None:
             return self._plain(*args)
         numba: Any = _numba()
+        if self._parallel and _threads_stayed_behind():
+            self._compiled, self._parallel = _jit(self._plain, parallel=False), False
         try:
             if not self._parallel:
                 return self._compiled(*args)
             with _PARALLEL:
+                _note_launch()
                 numba.set_num_threads(min(Compiler.num_threads, numba.config.NUMBA_NUM_THREADS))
                 return self._compiled(*args)
         except numba.core.errors.NumbaError as error:
@@ -92,6 +94,22 @@ class _Guarded:
             warnings.warn(f"numba cannot compile {name}, which now runs as plain Python: {first}", stacklevel=2)
             self._compiled = None
             return self._plain(*args)
+
+
+def _jit(code: Callable[..., Any], parallel: bool, *signature: Any) -> Any:
+    numba: Any = _numba()
+    options = {"nopython": True, "nogil": True, "error_model": "numpy", "parallel": parallel}
+    return numba.jit(*signature, **options)(code)
+
+
+def _note_launch() -> None:
+    global _launched
+    _launched = os.getpid()
+
+
+def _threads_stayed_behind() -> bool:
+    """Whether this is a fork of the process that has numba's threads: numba ends it at the next parallel loop."""
+    return _launched is not None and _launched != os.getpid()
 
 
 @functools.cache

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ffcv._forks import ForkSafeLock
 from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.state import State
 
 _CPU = torch.device("cpu")
+_MAKING = ForkSafeLock()
 
 
 class StorageState(NamedTuple):
@@ -40,18 +42,20 @@ class CustomStep:
 
     Args:
         operation: The user's.
+        field: The field that its pipeline decodes.
     """
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, field: Any) -> None:
         self.operation = operation
-        self._state: State | None = None
-        self._runner: _Runner | None = None
+        self._accept: Callable[[], None] = lambda: operation.accept_field(field)
+        self._accept()
+        self._ready: tuple[State, _Runner] | None = None
 
     def __call__(self, batch: Any, key: Any) -> Any:
-        state = _state_of(batch)
-        if self._runner is None or state != self._state:
-            self._runner, self._state = _Runner(self.operation, state), state
-        return self._runner(batch, (), len(batch), key)
+        state, ready = _state_of(batch), self._ready
+        if ready is None or state != ready[0]:
+            ready = self._ready = state, _made(self.operation, self._accept, state)
+        return ready[1](batch, (), len(batch), key)
 
     def __repr__(self) -> str:
         return f"{type(self.operation).__name__}()"
@@ -69,16 +73,33 @@ class CustomDecoder:
     def __init__(self, operation: Operation, field: Any, column: np.ndarray) -> None:
         self.operation = operation
         self.column = column
-        operation.accept_field(field)
-        operation.accept_globals(column, Compiler.compile(memory_read))
+        read = Compiler.compile(memory_read)
+
+        def accept() -> None:
+            operation.accept_field(field)
+            operation.accept_globals(column, read)
+
+        self._accept = accept
+        self._accept()
         self._runner: _Runner | None = None
 
     def decode(self, key: Any, storage: StorageState) -> Any:
         """The decoded batch."""
-        if self._runner is None:
-            self._runner = _Runner(self.operation, State(True, _CPU, None, np.dtype("u1")))
+        runner = self._runner
+        if runner is None:
+            runner = self._runner = _made(self.operation, self._accept, State(True, _CPU, None, np.dtype("u1")))
         indices = np.ascontiguousarray(key.samples, np.int64)
-        return self._runner(indices, (self.column, tuple(storage)), len(indices), key)
+        return runner(indices, (self.column, tuple(storage)), len(indices), key)
+
+
+def _made(operation: Operation, accept: Callable[[], None], state: State) -> _Runner:
+    """The operation's code for batches of `state`, made with what its pipeline has told it.
+
+    It is told again, because users give one operation to several pipelines and loaders, some of them in other threads.
+    """
+    with _MAKING:
+        accept()
+        return _Runner(operation, state)
 
 
 class _Runner:

@@ -36,11 +36,11 @@ class Operation(ABC):
     memory_read: Any = None
 
     def accept_field(self, field: Any) -> None:
-        """Called once with the field that the pipeline decodes."""
+        """Called with the field that the pipeline decodes, again before each time that code is made."""
         self.field = field
 
     def accept_globals(self, metadata: Any, memory_read: Callable[..., Any]) -> None:
-        """Called once on a decoder."""
+        """Called on a decoder, after `accept_field`."""
         self.metadata = metadata
         self.memory_read = memory_read
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +45,7 @@ class Plan:
         self.source = FileSource(reader)
         self._owned = OwnedAllocations(reader) if any(isinstance(view, CustomView) for view in views) else None
         names = [view.name for view in views] + ["sample_index"] * return_indices + ["params"] * return_params
-        self.batch_type = namedtuple("Batch", names, rename=True)
+        self.batch_type = batch_type(tuple(names))
 
     def __str__(self) -> str:
         decodes = [self._decode_title(field, views) for field, views in self._image_views().items()]
@@ -162,6 +163,18 @@ class Plan:
             raise SampleError(self.reader.path, field, failed)
         source.extents.verified[found.rows] = True
         return [out for _, out in programs]
+
+
+@functools.cache
+def batch_type(names: tuple[str, ...]) -> Any:
+    """The NamedTuple of batches with these elements; pickled by the names alone, since no module has it."""
+    made: Any = namedtuple("Batch", names, rename=True)
+    made.__reduce__ = lambda batch: (_batch, (names, tuple(batch)))
+    return made
+
+
+def _batch(names: tuple[str, ...], elements: tuple[Any, ...]) -> Any:
+    return batch_type(names)._make(elements)
 
 
 class SampleError(DecodeError):

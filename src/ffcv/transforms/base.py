@@ -95,9 +95,13 @@ class ImageDecoder(RandomTransform):
     interpolation: str = "bilinear"
     pad: ClassVar[bool] = False  # the view holds the box as it is, with zeros to its right and below
 
-    def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
-        """Called once with the sizes of all images of the field, int [N] each; may refuse or remember them."""
+    def bound(self, heights: np.ndarray, widths: np.ndarray) -> ImageDecoder:
+        """This decoder for a field whose images have these sizes, int [N] each: itself, or a copy that remembers them.
+
+        A copy, because one decoder may be given to several pipelines and loaders. May refuse the sizes.
+        """
         del heights, widths
+        return self
 
     @staticmethod
     def boxes(params: Any) -> np.ndarray:
@@ -108,9 +112,10 @@ class ImageDecoder(RandomTransform):
 class ArrayDecoder(RandomTransform):
     """A view of an image field that holds an array instead of pixels."""
 
-    def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
-        """Called once with the sizes of all images of the field, int [N] each."""
+    def bound(self, heights: np.ndarray, widths: np.ndarray) -> ArrayDecoder:
+        """As `ImageDecoder.bound`."""
         del heights, widths
+        return self
 
     @abstractmethod
     def array(self, params: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -54,8 +55,10 @@ class PadRGBImageDecoder(ImageDecoder):
     family: ClassVar[str] = "pad"
     pad: ClassVar[bool] = True
 
-    def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
-        self.output_size = int(heights.max()), int(widths.max())
+    def bound(self, heights: np.ndarray, widths: np.ndarray) -> PadRGBImageDecoder:
+        own = copy.copy(self)
+        own.output_size = int(heights.max()), int(widths.max())
+        return own
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
         height, width = sizes[:, 0], sizes[:, 1]

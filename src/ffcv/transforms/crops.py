@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
@@ -196,14 +197,16 @@ class SimpleRGBImageDecoder(ImageDecoder):
     seed: int | None = None
     family: ClassVar[str] = "whole_image"
 
-    def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
+    def bound(self, heights: np.ndarray, widths: np.ndarray) -> SimpleRGBImageDecoder:
         low, high = (int(heights.min()), int(widths.min())), (int(heights.max()), int(widths.max()))
         if low != high:
             raise TypeError(  # as in the original, whose users catch it
                 f"SimpleRGBImageDecoder needs images of one size, but heights are {low[0]} to {high[0]} and widths "
                 f"{low[1]} to {high[1]} pixels; use RandomResizedCrop or CenterCrop"
             )
-        self.output_size = low
+        own = copy.copy(self)
+        own.output_size = low
+        return own
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
         height, width = sizes[:, 0], sizes[:, 1]

@@ -58,8 +58,9 @@ class LabelDecoder(ArrayDecoder):
         """(height, width) in pixels of the views that the label's transforms are for."""
         return self.decoder.output_size
 
-    def bind(self, heights: np.ndarray, widths: np.ndarray) -> None:
-        self.decoder.bind(heights, widths)
+    def bound(self, heights: np.ndarray, widths: np.ndarray) -> LabelDecoder:
+        decoder = self.decoder.bound(heights, widths)
+        return self if decoder is self.decoder else LabelDecoder(decoder)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> Any:
         return self.decoder.sample(u, sizes)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class Sampled(TraversalOrder):
     """What a sampler gives, drawn anew every epoch from (seed, epoch), so that all ranks and resumed runs agree.
 
+    What it draws from torch's generator for CPUs, or from its own `generator`, is fixed; what it draws from numpy or
+    `random` is not. The loader has it drawn in the thread that iterates, and gives torch's generator back as it was.
+
     Args:
         loader: The loader.
         sampler: Any iterable of dataset indices: `torch.utils.data.WeightedRandomSampler`, a list, ...
@@ -37,6 +40,9 @@ class Sampled(TraversalOrder):
         own = getattr(self.sampler, "generator", None)
         if isinstance(own, torch.Generator):
             own.manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which would seed the GPUs' generators too
+        try:
             return np.fromiter((int(index) for index in self.sampler), np.int64)
+        finally:
+            torch.set_rng_state(before)

@@ -1,0 +1,24 @@
+"""Where an iteration is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place between two batches.
+
+    Attributes:
+        epoch: From 0.
+        consumed: Samples of the epoch, of all ranks together, that lie before it.
+        named: `set_epoch` asked for this epoch, so that it is not passed over where nothing of it is left.
+    """
+
+    epoch: int = 0
+    consumed: int = 0
+    named: bool = False
+
+    def at_epoch(self, epoch: int) -> Position:
+        """Where `set_epoch(epoch)` leads from here: nowhere, if this is in that epoch."""
+        return Position(epoch, self.consumed if epoch == self.epoch else 0, named=True)

@@ -1,0 +1,117 @@
+"""Makes batches."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ffcv import _core
+from ffcv.loader.bad_samples import BadSamples
+from ffcv.loader.cuda import Copies
+from ffcv.loader.read_ahead import read_ahead
+from ffcv.loader.selection import Selection, take
+from ffcv.loader.slots import SlotPool
+from ffcv.pipeline.plan import Plan
+from ffcv.pipeline.source import Source
+from ffcv.pipeline.steps import BatchKey
+
+
+class Made(NamedTuple):
+    """A batch, and what is to be known of it."""
+
+    batch: Any  # None where all its samples are left out
+    copied: list[Any]  # events of its copies to GPUs
+    nbytes: int  # of what the core rendered
+
+
+class Maker(NamedTuple):
+    """What batches are made with; one for each pass, so that nothing changes under it."""
+
+    plan: Plan
+    renderer: _core.Renderer
+    slots: SlotPool
+    copies: Copies | None
+
+    def make(self, key: BatchKey, bad_samples: BadSamples | None = None, source: Source | None = None) -> Made:
+        """One batch; `bad_samples` treats samples that cannot be decoded, else they are errors."""
+
+        def work(held: list[np.ndarray]) -> Any:
+            def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+                held.append(self.slots.allocate(shape, dtype))
+                return held[-1]
+
+            def render(samples: np.ndarray) -> Any:
+                batch = self.plan.render(key._replace(samples=samples), self.renderer, allocate, source)
+                sizes.append(sum(array.nbytes for array in held))
+                return batch
+
+            return render(key.samples) if bad_samples is None else bad_samples.render(key.samples, render)
+
+        sizes = [0]
+        batch, copied = (work([]), []) if self.copies is None else self.copies.make(work)
+        return Made(batch, copied, sizes[-1])
+
+
+class Production:
+    """Makes the batches of one pass, in a thread of its own.
+
+    Args:
+        maker: Makes each of them.
+        bad_samples: What to do with samples that cannot be decoded.
+        selection: Checks what the order gives.
+        order: Of the epoch: anything that `take` understands.
+        parts: This rank's batches: (positions in the order int64 [B], samples done after it, of all ranks).
+        epoch: Its number.
+        os_cache: Read samples as they are needed; else ahead.
+    """
+
+    def __init__(
+        self,
+        maker: Maker,
+        bad_samples: BadSamples,
+        selection: Selection,
+        order: Any,
+        parts: Iterable[tuple[np.ndarray, int]],
+        epoch: int,
+        os_cache: bool,
+    ) -> None:
+        self._maker = maker
+        self._bad_samples = bad_samples
+        self._epoch = epoch
+        self._done: deque[int] = deque()
+        source = maker.plan.source
+
+        def samples() -> Iterator[np.ndarray]:
+            for positions, done in parts:
+                self._done.append(done)
+                yield selection.checked(take(order, positions))
+
+        fields = {view.field for view in maker.plan.views}
+        self._pairs: Any = ((each, source) for each in samples()) if os_cache else read_ahead(source, samples(), fields)
+
+    def batches(self, wait_for_room: Callable[[int], None]) -> Iterator[tuple[Any, int, list[Any]]]:
+        """Yields (batch or None, samples done after it, events of its copies).
+
+        Args:
+            wait_for_room: Waits until one more batch of about so many bytes may be made.
+        """
+        nbytes, begun, kept = 0, False, False
+        for number, (samples, source) in enumerate(self._pairs):
+            wait_for_room(nbytes)
+            batch, copied, nbytes = self._maker.make(BatchKey(samples, self._epoch, number), self._bad_samples, source)
+            begun, kept = True, kept or batch is not None
+            yield batch, self._done.popleft(), copied
+            del batch  # only its user holds it now
+        if begun and not kept and self._bad_samples.error is not None:
+            raise self._bad_samples.error
+
+    def close(self) -> None:
+        """Waits for what is under way: copies to GPUs, reads."""
+        try:
+            if self._maker.copies is not None:
+                self._maker.copies.drain()
+        finally:
+            self._pairs.close()
