@@ -63,7 +63,7 @@ def fit(config: Config) -> Run:
     training, logging = config.training, config.logging
     train_part, val_part = evaluate.parts(config)
     fabric = launch(training)
-    method, probe = _modules(config, train_part, fabric)
+    method, probe = _modules(config, evaluate.count_classes(config, train_part, val_part), fabric)
     model, optimizer = fabric.setup(method, optim.build(method, config.optim))
     probe_optimizer = optim.build_probe(probe, config.optim)
     feed = Feed(config, method, train_part, fabric)
@@ -149,7 +149,7 @@ def fit(config: Config) -> Run:
     )
 
 
-def _modules(config: Config, part: evaluate.Part, fabric: Fabric) -> tuple[methods.Method, OnlineProbes]:
+def _modules(config: Config, classes: int | None, fabric: Fabric) -> tuple[methods.Method, OnlineProbes]:
     """The method and its online probe, with the initial weights of `config.seed` on every rank."""
     torch.manual_seed(config.seed)
     backbone = backbones.build(config.model)
@@ -160,7 +160,6 @@ def _modules(config: Config, part: evaluate.Part, fabric: Fabric) -> tuple[metho
         for module in method.modules():
             if type(module) is type(backbone):  # the encoder and its teacher
                 module.compile()
-    classes = int(evaluate.read_labels(part, config.data.label).max()) + 1 if config.data.label else None
     method.check_labels(classes)
     return method, OnlineProbes(method.num_features, method.layer_widths, classes or 1).to(fabric.device)
 
