@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,59 @@ def test_resume_refuses_another_run(digits: Path, tmp_path: Path) -> None:
     fit(configuration(digits, tmp_path, "--training.epochs", "1"))
     with pytest.raises(ConfigError, match=r"training\.epochs=1 \(now 3\)"):
         fit(configuration(digits, tmp_path, "--resume", str(tmp_path / "last.ckpt")))
+
+
+def test_a_folder_with_a_run_is_not_overwritten_by_mistake(digits: Path, tmp_path: Path) -> None:
+    one = ("--training.epochs", "1")
+    fit(configuration(digits, tmp_path / "a", *one))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    for extra in (("--seed", "1"), ("--config", str(tmp_path / "a" / "config.yaml"), "--seed", "1")):
+        with pytest.raises(ConfigError, match=r"has a run already .* --resume auto, .* --logging\.overwrite true"):
+            fit(configuration(digits, tmp_path / "a", *one, *extra))
+    fit(configuration(digits, tmp_path / "b", *one, "--resume", str(tmp_path / "a" / "last.ckpt")))
+    with pytest.raises(ConfigError, match="has a run already"):  # also when it would go on from elsewhere
+        fit(configuration(digits, tmp_path / "a", *one, "--resume", str(tmp_path / "b" / "last.ckpt")))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+def test_an_overwritten_run_leaves_nothing_to_resume(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its first checkpoint, the new run begins anew instead of going on from the old one's."""
+    fit(configuration(digits, tmp_path, "--training.epochs", "1"))
+    fresh = configuration(digits, tmp_path, "--training.epochs", "1", "--logging.overwrite", "true", "--seed", "1")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Feed, "epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(fresh)
+    assert not (tmp_path / "last.ckpt").exists()
+    fit(fresh)
+    assert "overwrite: false" in (tmp_path / "config.yaml").read_text()
+    kept = (tmp_path / "last.ckpt").stat().st_mtime_ns
+    fit(replace(fresh, resume="auto"))  # as a cluster requeues it: goes on, though it may overwrite
+    assert len(rows(tmp_path / "steps.csv")) == 5
+    assert (tmp_path / "last.ckpt").stat().st_mtime_ns == kept
+
+
+def test_resume_takes_moved_data_and_refuses_others(digits: Path, tmp_path: Path) -> None:
+    halted = ("--training.max_minutes", "1e-9")
+    fit(configuration(digits, tmp_path / "run", *halted))
+    moved = tmp_path / "moved.beton"
+    moved.write_bytes(digits.read_bytes())
+    resumed = ("--resume", "auto", *halted)
+    with pytest.raises(ConfigError, match=r"data\.held_out=0\.2 \(now 0\.5\)"):
+        fit(configuration(moved, tmp_path / "run", *resumed, "--data.held_out", "0.5"))
+    others = write(tmp_path / "others.beton", [(np.zeros((16, 16, 3), np.uint8), i % 3) for i in range(300)])
+    with pytest.raises(ConfigError, match=r"last\.ckpt: its feed does not fit this run: .* belongs to another dataset"):
+        fit(configuration(others, tmp_path / "run", *resumed))
+    with pytest.raises(ConfigError, match=r"its feed does not fit this run: .* of other samples"):
+        fit(configuration(moved, tmp_path / "run", *resumed, "--data.val", str(others)))
+    fit(configuration(moved, tmp_path / "run", *resumed))
+    assert len(rows(tmp_path / "run" / "epochs.csv")) == 2
 
 
 def test_divergence_stops_with_the_step_and_the_rate(digits: Path, tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ def read_labels(part: Part, field: str) -> Tensor:
     if (labels < 0).any():
         first = int((labels < 0).nonzero()[0])
         raise ConfigError(
-            f"{part.path}: labels count from 0, but that of image {part.indices[first]} is {int(labels[first])}: choose "
-            "the labelled images when writing the file, or train without labels by --data.label null"
+            f"{part.path}: labels count from 0, but that of image {part.indices[first]} is {int(labels[first])}: "
+            "choose the labelled images when writing the file, or train without labels by --data.label null"
         )
     return labels
 

@@ -47,6 +47,8 @@ class LoggingConfig:
 
     Attributes:
         folder: gets config.yaml, environment.json, steps.csv, epochs.csv and last.ckpt.
+        overwrite: begin anew in a folder that has another run's last.ckpt, which is deleted; refused otherwise. A run
+            that `resume` finds there goes on all the same.
         checkpoint_every: epochs between checkpoints (and one at the end).
         checkpoint_every_steps: steps between further checkpoints, also within an epoch; 0 for none.
         progress: show a progress bar, and a line for each epoch.
@@ -55,6 +57,7 @@ class LoggingConfig:
     """
 
     folder: str = "runs/ssl"
+    overwrite: bool = False
     checkpoint_every: int = 5
     checkpoint_every_steps: int = 0
     progress: bool = True
