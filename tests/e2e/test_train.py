@@ -168,6 +168,15 @@ def test_clipped_gradients_bound_the_steps(digits: Path, tmp_path: Path) -> None
     assert 0.2 * bound < moved <= 1.001 * bound
 
 
+def test_in_mixed_precision_weights_and_teachers_stay_float32(digits: Path, tmp_path: Path) -> None:
+    """In bf16; 16-mixed needs a GPU (tests/gpu)."""
+    extra = ("--training.precision", "bf16-mixed", "--training.epochs", "1", "--training.eval_every", "1")
+    fit(configuration(digits, tmp_path, *extra, "--byol.momentum", "0.99", recipe="byol_cifar10"))
+    assert 0 < float(rows(tmp_path / "epochs.csv")[0]["knn_accuracy"]) <= 1
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["method"]
+    assert {v.dtype for v in saved.values() if v.is_floating_point()} == {torch.float32}
+
+
 def test_resolution_follows_the_schedule(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     epoch = Feed.epoch
@@ -209,7 +218,6 @@ def test_compiled_encoders_train_alike(digits: Path, tmp_path: Path, monkeypatch
         (["--training.batch_size", "512"], "240 training images are less than one batch"),
         (["--resume", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
         (["--model.backbone", "resnet1000"], "unknown backbone 'resnet1000'"),
-        (["--training.sync_batchnorm", "true"], r"training\.sync_batchnorm needs GPUs"),
     ],
 )
 def test_errors_name_what_to_do(digits: Path, tmp_path: Path, extra: list[str], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 from lightning_fabric import Fabric
@@ -39,8 +40,8 @@ def launch(training: TrainingConfig) -> Fabric:
     if fabric.device.type == "cpu":
         # torch counts the machine's cores; in a container with a share of them that stalls every parallel loop.
         torch.set_num_threads(training.cpu_threads or min(torch.get_num_threads(), available_cores()))
-        if training.sync_batchnorm:
-            raise ConfigError("training.sync_batchnorm needs GPUs: torch has it for them alone")
+        if training.sync_batchnorm and fabric.world_size > 1 and fabric.is_global_zero:
+            print("note: training.sync_batchnorm is left out: torch has it for GPUs alone", file=sys.stderr)
     return fabric
 
 

@@ -155,8 +155,8 @@ def _modules(config: Config, classes: int | None, fabric: Fabric) -> tuple[metho
     torch.manual_seed(config.seed)
     backbone = backbones.build(config.model)
     method = backbones.channels_last(methods.load(config.method)(backbone, config.options))
-    if config.training.sync_batchnorm:
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)  # in place
+    if config.training.sync_batchnorm and fabric.world_size > 1 and fabric.device.type == "cuda":
+        backbones.synchronise_batchnorm(method)
     if config.training.compile:
         for module in method.modules():
             if type(module) is type(backbone):  # the encoder and its teacher
