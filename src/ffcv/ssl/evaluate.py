@@ -20,7 +20,7 @@ from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 from ffcv.ssl import backbones, probes, protocols
 from ffcv.ssl.config import Config, EvalConfig
-from ffcv.ssl.distributed import gather, world_size
+from ffcv.ssl.distributed import gather, loader_threads, world_size
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.methods import Method
 from ffcv.ssl.views import centre
@@ -159,7 +159,7 @@ def features_of(
         part.path,
         config.evaluation.batch_size,
         order=OrderOption.SEQUENTIAL,
-        num_workers=data.num_workers,
+        num_workers=loader_threads(data.num_workers),
         indices=part.indices,
         seed=seed,
         drop_last=False,
