@@ -115,7 +115,8 @@ def configure(arguments: argparse.Namespace, beton: Path, number: int) -> Config
     settings = config.parse(
         [
             *("--recipe", recipe, "--data.train", str(beton), "--data.held_out", str(held_out)),
-            *("--logging.folder", str(beton.parent / "run"), "--seed", str(arguments.seed)),
+            *("--logging.folder", str(beton.parent / "run"), "--logging.overwrite", "true"),
+            *("--seed", str(arguments.seed)),
         ]
     )
     batch = settings.training.batch_size

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from digits import configuration, rows, write
+from digits import arguments, configuration, rows, write
 from ffcv.cli.main import main
 from ffcv.errors import FfcvError
-from ffcv.ssl import backbones, config, evaluate, methods
+from ffcv.fields import FloatField, IntField, RGBImageField
+from ffcv.ssl import backbones, config, evaluate, methods, protocols
 from ffcv.ssl.errors import ConfigError, DivergedError
 from ffcv.ssl.feed import Batch, Feed
 from ffcv.ssl.train import fit
+from ffcv.writer import DatasetWriter
 
 pytestmark = pytest.mark.filterwarnings(
     # lightning-fabric, on machines with a GPU when the run is on the CPU
@@ -48,6 +51,59 @@ def test_resume_refuses_another_run(digits: Path, tmp_path: Path) -> None:
     fit(configuration(digits, tmp_path, "--training.epochs", "1"))
     with pytest.raises(ConfigError, match=r"training\.epochs=1 \(now 3\)"):
         fit(configuration(digits, tmp_path, "--resume", str(tmp_path / "last.ckpt")))
+
+
+def test_a_folder_with_a_run_is_not_overwritten_by_mistake(digits: Path, tmp_path: Path) -> None:
+    one = ("--training.epochs", "1")
+    fit(configuration(digits, tmp_path / "a", *one))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    for extra in (("--seed", "1"), ("--config", str(tmp_path / "a" / "config.yaml"), "--seed", "1")):
+        with pytest.raises(ConfigError, match=r"has a run already .* --resume auto, .* --logging\.overwrite true"):
+            fit(configuration(digits, tmp_path / "a", *one, *extra))
+    fit(configuration(digits, tmp_path / "b", *one, "--resume", str(tmp_path / "a" / "last.ckpt")))
+    with pytest.raises(ConfigError, match="has a run already"):  # also when it would go on from elsewhere
+        fit(configuration(digits, tmp_path / "a", *one, "--resume", str(tmp_path / "b" / "last.ckpt")))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+def test_an_overwritten_run_leaves_nothing_to_resume(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its first checkpoint, the new run begins anew instead of going on from the old one's."""
+    fit(configuration(digits, tmp_path, "--training.epochs", "1"))
+    fresh = configuration(digits, tmp_path, "--training.epochs", "1", "--logging.overwrite", "true", "--seed", "1")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Feed, "epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(fresh)
+    assert not (tmp_path / "last.ckpt").exists()
+    fit(fresh)
+    assert "overwrite: false" in (tmp_path / "config.yaml").read_text()
+    kept = (tmp_path / "last.ckpt").stat().st_mtime_ns
+    fit(replace(fresh, resume="auto"))  # as a cluster requeues it: goes on, though it may overwrite
+    assert len(rows(tmp_path / "steps.csv")) == 5
+    assert (tmp_path / "last.ckpt").stat().st_mtime_ns == kept
+
+
+def test_resume_takes_moved_data_and_refuses_others(digits: Path, tmp_path: Path) -> None:
+    halted = ("--training.max_minutes", "1e-9")
+    fit(configuration(digits, tmp_path / "run", *halted))
+    moved = tmp_path / "moved.beton"
+    moved.write_bytes(digits.read_bytes())
+    resumed = ("--resume", "auto", *halted)
+    with pytest.raises(ConfigError, match=r"data\.held_out=0\.2 \(now 0\.5\)"):
+        fit(configuration(moved, tmp_path / "run", *resumed, "--data.held_out", "0.5"))
+    others = write(tmp_path / "others.beton", [(np.zeros((16, 16, 3), np.uint8), i % 3) for i in range(300)])
+    with pytest.raises(ConfigError, match=r"last\.ckpt: its feed does not fit this run: .* belongs to another dataset"):
+        fit(configuration(others, tmp_path / "run", *resumed))
+    with pytest.raises(ConfigError, match=r"its feed does not fit this run: .* of other samples"):
+        fit(configuration(moved, tmp_path / "run", *resumed, "--data.val", str(others)))
+    fit(configuration(moved, tmp_path / "run", *resumed))
+    assert len(rows(tmp_path / "run" / "epochs.csv")) == 2
 
 
 def test_divergence_stops_with_the_step_and_the_rate(digits: Path, tmp_path: Path) -> None:
@@ -112,6 +168,15 @@ def test_clipped_gradients_bound_the_steps(digits: Path, tmp_path: Path) -> None
     assert 0.2 * bound < moved <= 1.001 * bound
 
 
+def test_in_mixed_precision_weights_and_teachers_stay_float32(digits: Path, tmp_path: Path) -> None:
+    """In bf16; 16-mixed needs a GPU (tests/gpu)."""
+    extra = ("--training.precision", "bf16-mixed", "--training.epochs", "1", "--training.eval_every", "1")
+    fit(configuration(digits, tmp_path, *extra, "--byol.momentum", "0.99", recipe="byol_cifar10"))
+    assert 0 < float(rows(tmp_path / "epochs.csv")[0]["knn_accuracy"]) <= 1
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["method"]
+    assert {v.dtype for v in saved.values() if v.is_floating_point()} == {torch.float32}
+
+
 def test_resolution_follows_the_schedule(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     epoch = Feed.epoch
@@ -153,7 +218,6 @@ def test_compiled_encoders_train_alike(digits: Path, tmp_path: Path, monkeypatch
         (["--training.batch_size", "512"], "240 training images are less than one batch"),
         (["--resume", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
         (["--model.backbone", "resnet1000"], "unknown backbone 'resnet1000'"),
-        (["--training.sync_batchnorm", "true"], r"training\.sync_batchnorm needs GPUs"),
     ],
 )
 def test_errors_name_what_to_do(digits: Path, tmp_path: Path, extra: list[str], message: str) -> None:
@@ -162,19 +226,87 @@ def test_errors_name_what_to_do(digits: Path, tmp_path: Path, extra: list[str], 
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
-def test_the_command_ends_with_a_table(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = (
-        f"train --recipe simclr_digits --data.train {digits} --logging.folder {tmp_path} --model.width 8 "
-        "--training.epochs 1 --training.batch_size 64 --training.accelerator cpu --logging.progress false "
-        "--evaluation.draws 2 --evaluation.labels_per_class 5 --views.size 16 --data.held_out 0.3"
-    )
+def command(digits: Path, folder: Path, *extra: str) -> None:
+    """`ffcv train`, which must end well."""
+    few = ("--training.epochs", "1", "--evaluation.draws", "2", "--evaluation.labels_per_class", "5")
     try:
-        main(line.split())
+        main(["train", *arguments(digits, folder, *few, *extra)])
     except SystemExit as end:
         assert not end.code  # noqa: PT017
+
+
+def test_the_command_ends_with_a_table(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command(digits, tmp_path)
     printed = capsys.readouterr().out
     for word in ("images/s", "raw pixels", "random initialisation", "trained", "linear probe"):
         assert word in printed
+
+
+def test_a_table_that_memory_has_no_room_for_is_left_out(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 images: 32 features take 38 kB, raw pixels 922 kB."""
+    for bound, printed in (
+        (100_000, {"random initialisation": True, "raw pixels": False}),
+        (10_000, {"trained ": True}),
+    ):
+        monkeypatch.setattr(evaluate, "TABLE_BYTES", bound)
+        command(digits, tmp_path / str(bound))
+        text = capsys.readouterr().out
+        assert {word: word in text for word in printed} == printed
+        assert ("no table of accuracies: the features of 300 images take more than" in text) is (bound == 10_000)
+
+
+def test_a_finished_run_does_not_fail_for_its_table(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 753 GiB")
+
+    monkeypatch.setattr(evaluate, "compare", out_of_memory)
+    command(digits, tmp_path / "on")
+    assert "no table of accuracies: OutOfMemoryError: tried to allocate 753 GiB" in capsys.readouterr().out
+    command(digits, tmp_path / "off", "--evaluation.table", "false")
+    assert "table" not in capsys.readouterr().out
+
+
+def test_the_table_is_judged_by_the_protocols_of_ffcv_eval() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    train, test = (torch.randn(60, 8, generator=generator) + 0.5 * labels[:, None] for _ in range(2))
+    score = evaluate.score((train, labels), (test, labels), config.EvalConfig(k=7), seed=3)
+    pair = protocols.Labelled(train[None], labels), protocols.Labelled(test[None], labels)
+    options = protocols.Options(k=(7,), seed=3)
+    assert score.knn == protocols.knn(*pair, options)[0].top1
+    assert score.linear == protocols.linear(*pair, options)[0].top1
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, -1, 1], r"labels count from 0, but that of image 2 is -1: .* --data\.label null"),
+        ([0.0, 1.0, 2.0, 1.0], r"labels are whole numbers \(IntField\), but 'label' is FloatField"),
+    ],
+)
+@pytest.mark.parametrize("broken", ["train", "val"])
+def test_labels_that_are_none_stop_before_training(
+    broken: str, labels: list[float], message: str, digits: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.beton"
+    kind = FloatField() if isinstance(labels[0], float) else IntField()
+    writer = DatasetWriter(str(path), {"image": RGBImageField("raw"), "label": kind}, num_workers=1)
+    writer.from_indexed_dataset([(np.zeros((16, 16, 3), np.uint8), label) for label in labels])
+    files = {"train": digits, "val": digits} | {broken: path}
+    extra = ("--data.val", str(files["val"]), "--training.batch_size", "2")
+    with pytest.raises(ConfigError, match=message):
+        fit(configuration(files["train"], tmp_path / "run", *extra))
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_labels_are_noticed_before_training(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"labels_per_class is 99, but class \d has only \d+ training images"):
+        fit(configuration(digits, tmp_path / "run", "--evaluation.labels_per_class", "99"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_prints_one_line_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:GPU available but not used")
 
 # Group normalisation and no projector, so that no batch statistics depend on how the batch is divided.
 ENCODER = ("--model.norm", "group", "--simclr.projector", "[]", "--training.cpu_threads", "1")
-EXTRA = (*ENCODER, "--optim.name", "sgd", "--optim.lr", "0.5")  # sgd: the size of the gradient matters, too
+EXTRA = (*ENCODER, "--training.sync_batchnorm", "true", "--optim.name", "sgd", "--optim.lr", "0.5")
+"""SGD, because the size of the gradient matters, too."""
 QUICK = ("--evaluation.draws", "1", "--evaluation.labels_per_class", "5")
 
 
@@ -57,6 +58,7 @@ def test_torchrun_goes_on_along_the_curve_of_one_process(data: Path, losses: lis
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained 3 epochs") == 1  # rank 0 alone reports
+    assert done.stderr.count("note: training.sync_batchnorm is left out") == 1
     assert _losses(tmp_path) == pytest.approx(losses, rel=1e-4)
     assert max(losses) - min(losses) > 0.01  # a curve, not a line
 

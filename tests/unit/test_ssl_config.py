@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from ffcv.ssl import backbones, checkpoint, config, methods
 from ffcv.ssl.config import ModelConfig, ViewConfig
@@ -51,6 +52,7 @@ def test_every_recipe_is_complete_and_survives_the_round_trip(recipe: str, tmp_p
             r"must be \[\[epoch, side\], ...\] with epochs that rise",
         ),
         ("--data.train X --training.precision fp16", "32-true.*bf16-mixed.*16-mixed"),
+        ("--data.train X --training.precision bf16-true", "32-true.*bf16-mixed.*16-mixed"),
         (
             "--data.train X --training.batch_size 32 --training.accumulate 3",
             "is no whole number: choose a multiple of 3",
@@ -107,6 +109,21 @@ def test_backbones_of_timm_and_torchvision_by_name() -> None:
     assert backbones.build(ModelConfig(backbone="regnet_y_400mf"))(images).shape == (2, 440)  # torchvision's alone
     with pytest.raises(ValueError, match=r"model\.small_images changes the stem of a ResNet"):
         backbones.build(ModelConfig(backbone="test_vit", small_images=True))
+
+
+def test_synchronised_normalisations_keep_their_activations() -> None:
+    import torchvision_reference  # noqa: F401  (timm imports torchvision)
+
+    pytest.importorskip("timm", reason="the package timm is not installed")
+    torch.manual_seed(0)
+    network = nn.Sequential(backbones.build(ModelConfig(backbone="test_efficientnet")), nn.BatchNorm1d(256)).eval()
+    images = torch.randn(2, 3, 64, 64)
+    before = network(images)
+    backbones.synchronise_batchnorm(network)
+    assert torch.equal(network(images), before)
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) > 2
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
 
 
 def test_sides_of_a_size_schedule() -> None:

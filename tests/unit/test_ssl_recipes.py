@@ -40,6 +40,13 @@ def test_builds(recipe: str) -> None:
     assert len(pipelines) == (1 if settings.method == "supervised" else 2 + settings.views.num_local)
 
 
+def test_big_batches_have_statistics_over_all_gpus() -> None:
+    """In all whose authors had them so: methods with batch normalisation, but for supervised training and LeJEPA."""
+    without = {"supervised_imagenet_rn50", "lejepa_imagenet_rn50"}
+    big = {r for r in RECIPES if r.endswith("_imagenet_rn50")} | {"mocov3_imagenet_vits"}
+    assert {r for r in big if parse(r).training.sync_batchnorm} == big - without
+
+
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r.endswith(("_cifar10", "_digits"))])
 def test_makes_a_step(recipe: str) -> None:
     settings = parse(recipe)

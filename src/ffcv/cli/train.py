@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from ffcv.cli.extras import need_training
+from ffcv.errors import one_line
 
 if TYPE_CHECKING:
     from ffcv.ssl.config import Config
@@ -51,6 +52,10 @@ def run(settings: Config) -> None:
     )
     if settings.data.label is None or len(evaluate.parts(settings)[1]) == 0:
         console.print("no labels or no held-out images: nothing to evaluate")
-        return
-    scores = evaluate.compare(done.backbone, settings, done.device)
-    console.print(evaluate.table(scores, settings, done.images_per_s))
+    elif settings.evaluation.table:
+        try:
+            scores = evaluate.compare(done.backbone, settings, done.device)
+        except Exception as error:  # whatever it is, memory included: the training is done and saved
+            console.print(f"no table of accuracies: {one_line(error)}")
+        else:
+            console.print(evaluate.table(scores, settings, done.images_per_s))

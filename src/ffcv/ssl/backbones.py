@@ -55,6 +55,18 @@ def channels_last(module: Module) -> Module:
     return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
+def synchronise_batchnorm(module: nn.Module) -> None:
+    """Batch statistics over all processes in all normalisations below `module`, in place.
+
+    By timm's converter where timm is installed: torch's drops the activations that timm keeps in its normalisations.
+    """
+    try:
+        from timm.layers.norm_act import convert_sync_batchnorm
+    except (ImportError, RuntimeError):  # as in `build`
+        convert_sync_batchnorm = nn.SyncBatchNorm.convert_sync_batchnorm
+    convert_sync_batchnorm(module)
+
+
 class ConvNet(nn.Module):
     """A residual network for small images (He et al., https://arxiv.org/abs/1512.03385), average-pooled.
 

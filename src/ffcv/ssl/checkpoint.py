@@ -19,7 +19,10 @@ FORMAT = 2
 """Version of the dictionary that `save` writes."""
 
 FREE = (
-    "data.",
+    "data.train",
+    "data.val",
+    "data.num_workers",
+    "data.os_cache",
     "logging.",
     "evaluation.",
     "dist.",
@@ -31,7 +34,8 @@ FREE = (
     "training.cpu_threads",
     "training.compile",
 )
-"""Options in which a resumed run may differ: where it reads, writes, evaluates and computes."""
+"""Options in which a resumed run may differ: where it reads, writes, evaluates and computes. That the files at other
+paths have the same images is for the feed's state to say."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

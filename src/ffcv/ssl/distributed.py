@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import platform
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
+
+from ffcv.cores import available_cores
 
 
 class Gathered(NamedTuple):
@@ -20,6 +25,24 @@ class Gathered(NamedTuple):
 def world_size() -> int:
     """Number of data-parallel processes, 1 without any."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def loader_threads(wanted: int) -> int:
+    """Threads of this process's loaders: `wanted`, or with -1 its share of the cores that it may run on. All ranks must
+    make the first call."""
+    if wanted > 0 or world_size() == 1:
+        return wanted
+    return max(1, available_cores() // _sharers(world_size()))
+
+
+@functools.cache
+def _sharers(ranks: int) -> int:
+    """Processes that may run on the very cores that this one may run on. torchrun leaves a machine to all of its
+    processes, SLURM gives each task cores of its own."""
+    mine = (platform.node(), sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [])
+    everyone: list[Any] = [None] * ranks
+    dist.all_gather_object(everyone, mine)
+    return everyone.count(mine)
 
 
 def gather(x: Tensor) -> Gathered:

@@ -14,12 +14,13 @@ import torch.distributed as dist
 from rich.table import Table
 from torch import Tensor, nn
 
+from ffcv.fields import IntField
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
-from ffcv.ssl import backbones, probes
+from ffcv.ssl import backbones, probes, protocols
 from ffcv.ssl.config import Config, EvalConfig
-from ffcv.ssl.distributed import gather, world_size
+from ffcv.ssl.distributed import gather, loader_threads, world_size
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.methods import Method
 from ffcv.ssl.views import centre
@@ -35,6 +36,10 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+TABLE_BYTES = 1 << 30
+"""Most memory that the features of one representation may take in `compare`; 'ffcv eval' has no such bound."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,17 @@ def _whole(path: str) -> Part:
 
 
 def read_labels(part: Part, field: str) -> Tensor:
-    """The labels int64 [N] in the file's order, without touching the images."""
+    """The labels int64 [N] in the file's order, without touching the images.
+
+    Raises:
+        ConfigError: the field does not hold whole numbers, or one is below 0.
+    """
+    kind = Reader(part.path).fields[field]
+    if not isinstance(kind, IntField):
+        raise ConfigError(
+            f"{part.path}: labels are whole numbers (IntField), but {field!r} is {type(kind).__name__}: "
+            "name another field with --data.label, or null to train without labels"
+        )
     loader = Loader(
         part.path,
         4096,
@@ -91,7 +106,31 @@ def read_labels(part: Part, field: str) -> Tensor:
         drop_last=False,
         pipelines={**nothing_but(part.path, field), field: [IntDecoder(), ToTensor(), Squeeze(1)]},
     )
-    return torch.cat([getattr(batch, field).long() for batch in loader])
+    labels = torch.cat([getattr(batch, field).long() for batch in loader])
+    if (labels < 0).any():
+        first = int((labels < 0).nonzero()[0])
+        raise ConfigError(
+            f"{part.path}: labels count from 0, but that of image {part.indices[first]} is {int(labels[first])}: "
+            "choose the labelled images when writing the file, or train without labels by --data.label null"
+        )
+    return labels
+
+
+def count_classes(config: Config, train: Part, test: Part) -> int | None:
+    """One more than the largest label to train on, None without labels.
+
+    Raises:
+        ConfigError: what will be asked of the labels of either part cannot be had: whole numbers from 0, and
+            `evaluation.labels_per_class` of every class.
+    """
+    if config.data.label is None:
+        return None
+    labels = read_labels(train, config.data.label)
+    if len(test):
+        read_labels(test, config.data.label)
+    if config.evaluation.labels_per_class is not None:
+        probes.require_per_class(labels, config.evaluation.labels_per_class)
+    return int(labels.max()) + 1
 
 
 @torch.no_grad()
@@ -120,7 +159,7 @@ def features_of(
         part.path,
         config.evaluation.batch_size,
         order=OrderOption.SEQUENTIAL,
-        num_workers=data.num_workers,
+        num_workers=loader_threads(data.num_workers),
         indices=part.indices,
         seed=seed,
         drop_last=False,
@@ -149,17 +188,20 @@ def extract(encoder: nn.Module, part: Part, config: Config, device: torch.device
 
 
 def score(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], config: EvalConfig, seed: int = 0) -> Score:
-    """k-NN and linear-probe accuracy of (features, labels) pairs, with all or few labels (`EvalConfig`)."""
+    """Accuracies by `protocols.knn` and `protocols.linear` of (features, labels) pairs, with all or few labels
+    (`EvalConfig`)."""
     features, labels = train
     subsets: Sequence[Tensor] = [torch.arange(len(labels), device=labels.device)]
     if config.labels_per_class is not None:
         subsets = list(probes.few_labels(labels, config.labels_per_class, config.draws, seed))
+    k = min(config.k, config.labels_per_class or config.k)
+    options = protocols.Options(k=(k,), temperature=config.temperature, seed=seed)
+    judged = protocols.Labelled(test[0][None], test[1])
     knn, linear = [], []
     for chosen in subsets:
-        known, target = features[chosen], labels[chosen]
-        k = min(config.k, config.labels_per_class or config.k)
-        knn.append(probes.accuracy(probes.knn_votes(known, target, test[0], k, config.temperature), test[1]))
-        linear.append(probes.accuracy(probes.logistic_scores(known, target, test[0], config.l2), test[1]))
+        known = protocols.Labelled(features[chosen][None], labels[chosen])
+        knn.append(protocols.knn(known, judged, options)[0].top1)
+        linear.append(protocols.linear(known, judged, options)[0].top1)
     return Score(mean(knn), mean(linear), pstdev(knn), pstdev(linear))
 
 
@@ -208,11 +250,28 @@ def _extract_together(encoder: nn.Module, part: Part, config: Config, device: to
 
 
 def compare(trained: nn.Module, config: Config, device: torch.device) -> dict[str, Score]:
-    """Raw pixels, the same network before training (same seed), and trained, all judged in the same way."""
+    """Raw pixels, the same network before training (same seed), and trained, all judged in the same way. Raw pixels are
+    left out where they would take more than `TABLE_BYTES`.
+
+    Raises:
+        ConfigError: the features would take more.
+    """
     torch.manual_seed(config.seed)
     untrained = backbones.channels_last(backbones.build(config.model)).to(device)
-    encoders = {"raw pixels": backbones.Pixels(), "random initialisation": untrained, "trained": trained}
+    number = sum(len(part) for part in parts(config))
+    if _bytes(number, int(untrained.num_features)) > TABLE_BYTES:  # pyright: ignore[reportArgumentType]
+        raise ConfigError(
+            f"the features of {number:,} images take more than {TABLE_BYTES / 2**30:g} GiB: judge the encoder with "
+            f"'ffcv eval {config.logging.folder} {config.data.train} --protocol linear'"
+        )
+    encoders = {"random initialisation": untrained, "trained": trained}
+    if _bytes(number, 3 * config.views.size**2) <= TABLE_BYTES:
+        encoders = {"raw pixels": backbones.Pixels(), **encoders}
     return {name: assess(encoder, config, device) for name, encoder in encoders.items()}
+
+
+def _bytes(images: int, width: int) -> int:
+    return images * width * torch.float32.itemsize
 
 
 def table(scores: dict[str, Score], config: Config, images_per_s: float) -> Table:

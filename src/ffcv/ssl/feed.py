@@ -14,6 +14,7 @@ from ffcv.fields.decoders import IntDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.ssl import evaluate
 from ffcv.ssl.config import Config
+from ffcv.ssl.distributed import loader_threads
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.methods import Method
 from ffcv.transforms import Convert, Squeeze, ToDevice, ToTensor
@@ -57,7 +58,7 @@ class Feed:
             part.path,
             training.images_at_once(fabric.world_size),
             order=OrderOption.RANDOM,
-            num_workers=data.num_workers,
+            num_workers=loader_threads(data.num_workers),
             os_cache=data.os_cache,
             rank=fabric.global_rank,
             world_size=fabric.world_size,

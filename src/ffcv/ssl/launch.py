@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from ffcv.cores import available_cores
 from ffcv.ssl.config import TrainingConfig
@@ -15,13 +21,14 @@ from ffcv.ssl.errors import ConfigError
 
 def launch(training: TrainingConfig) -> Fabric:
     """Join the processes that torchrun, submitit or srun started; else start `training.devices` of them here."""
-    cluster = None
+    cluster: ClusterEnvironment = LightningEnvironment()
     devices, nodes = training.devices, 1
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():  # torchrun, submitit
         cluster = TorchElasticEnvironment()
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", cluster.world_size()))
         nodes = cluster.world_size() // devices
-    elif int(os.environ.get("SLURM_NTASKS", "1")) > 1:  # srun
+    elif _started_by_srun() and int(os.environ["SLURM_NTASKS"]) > 1:
+        cluster = SLURMEnvironment()
         nodes = int(os.environ.get("SLURM_NNODES", "1"))
         devices = int(os.environ["SLURM_NTASKS"]) // nodes
     training.images_at_once(devices * nodes)
@@ -33,16 +40,23 @@ def launch(training: TrainingConfig) -> Fabric:
         num_nodes=nodes,
         strategy="ddp" if devices * nodes > 1 else "auto",
         precision=_precision(training),  # pyright: ignore[reportArgumentType]
-        plugins=[cluster] if cluster is not None else None,
+        plugins=[cluster],
     )
     fabric.launch()
     torch.backends.cudnn.benchmark = True  # few shapes, each thousands of times
     if fabric.device.type == "cpu":
         # torch counts the machine's cores; in a container with a share of them that stalls every parallel loop.
         torch.set_num_threads(training.cpu_threads or min(torch.get_num_threads(), available_cores()))
-        if training.sync_batchnorm:
-            raise ConfigError("training.sync_batchnorm needs GPUs: torch has it for them alone")
+        if training.sync_batchnorm and fabric.world_size > 1 and fabric.is_global_zero:
+            print("note: training.sync_batchnorm is left out: torch has it for GPUs alone", file=sys.stderr)
     return fabric
+
+
+def _started_by_srun() -> bool:
+    """Whether this is a task of a step. A shell of salloc and a script of sbatch know the number of tasks, too, but
+    are none of them: at most steps that SLURM numbers from the top (interactive, batch, extern)."""
+    step = os.environ.get("SLURM_STEP_ID", "")
+    return "SLURM_PROCID" in os.environ and step.isdigit() and int(step) < 0xFFFF_FFF0
 
 
 def _precision(training: TrainingConfig) -> str:

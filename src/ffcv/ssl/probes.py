@@ -174,13 +174,22 @@ def few_labels(labels: Tensor, per_class: int, draws: int, seed: int) -> Iterato
     Raises:
         ConfigError: a class has fewer images than that.
     """
+    require_per_class(labels, per_class)
     generator = torch.Generator().manual_seed(seed)
     members = [(labels == c).nonzero()[:, 0] for c in labels.unique()]
-    smallest = min(len(m) for m in members)
-    if smallest < per_class:
-        raise ConfigError(f"labels_per_class is {per_class}, but one class has only {smallest} training images")
     for _ in range(draws):
         yield torch.cat([m[torch.randperm(len(m), generator=generator)[:per_class]] for m in members])
+
+
+def require_per_class(labels: Tensor, per_class: int) -> None:
+    """Raise a `ConfigError` unless every class that there is has `per_class` images."""
+    classes, counts = labels.unique(return_counts=True)
+    smallest = int(counts.argmin())
+    if counts[smallest] < per_class:
+        raise ConfigError(
+            f"evaluation.labels_per_class is {per_class}, but class {int(classes[smallest])} has only "
+            f"{int(counts[smallest])} training images"
+        )
 
 
 def share_of_labels(labels: Tensor, share: float, seed: int, at_least: int = 1) -> Tensor:

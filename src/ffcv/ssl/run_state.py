@@ -12,8 +12,10 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 
+from ffcv.errors import one_line
 from ffcv.ssl import checkpoint
 from ffcv.ssl.config import Config, to_yaml
+from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.position import Position
 
 
@@ -55,19 +57,24 @@ class RunState:
     def resume(self) -> Position:
         """Load the checkpoint that `config.resume` asks for: where to go on, the beginning for a fresh start.
 
+        What another run left in the folder is deleted; `require_free_folder` says whether it may be.
+
         Raises:
             FileNotFoundError: it is missing.
-            ConfigError: it is unreadable, or of another run.
+            ConfigError: it is unreadable, or of another run or other data.
         """
-        wanted = self._config.resume
-        path = self.path if wanted == "auto" else Path(wanted or "")
-        if wanted is None or (wanted == "auto" and not path.is_file()):
+        path = resumed_from(self._config)
+        state = None if path is None else checkpoint.load(path)
+        if state is not None and path is not None:
+            checkpoint.require_same(state["config"], to_yaml(self._config), path)
+            self._load(state, path)
+        self._fabric.barrier()  # nobody reads any more
+        if self._fabric.is_global_zero and (path is None or path.resolve() != self.path.resolve()):
+            for name in ("last.ckpt", "diverged.ckpt", "wandb-run-id.txt"):
+                self.path.with_name(name).unlink(missing_ok=True)
+        if state is None:
             self._seed(0)
             return Position(0, 0)
-        state = checkpoint.load(path)
-        checkpoint.require_same(state["config"], to_yaml(self._config), path)
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
         if len(state["ranks"]) == self._fabric.world_size:
             mine = state["ranks"][self._fabric.global_rank]
             for name, part in self._own.items():
@@ -77,6 +84,16 @@ class RunState:
             self._seed(state["step"])
         return Position(int(state["step"]), int(state["epoch"]))
 
+    def _load(self, state: dict[str, Any], path: Path) -> None:
+        for name, part in self._parts.items():
+            try:
+                part.load_state_dict(state[name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise ConfigError(
+                    f"{path}: its {name} does not fit this run: resume with the data and the version of ffcv-ssl that "
+                    f"it was made with, or start without --resume ({one_line(error)[:300]})"
+                ) from None
+
     def _seed(self, step: int) -> None:
         """Generators that differ between ranks: dropout must not be the same for all."""
         sequence = np.random.SeedSequence([self._config.seed, step, self._fabric.global_rank])
@@ -84,6 +101,25 @@ class RunState:
         torch.manual_seed(int(first))
         np.random.seed(int(second))
         random.seed(int(third))
+
+
+def resumed_from(config: Config) -> Path | None:
+    """The checkpoint that the run will go on from; None for a fresh start."""
+    own = Path(config.logging.folder) / "last.ckpt"
+    if config.resume == "auto":
+        return own if own.is_file() else None
+    return None if config.resume is None else Path(config.resume)
+
+
+def require_free_folder(config: Config) -> None:
+    """Raise a `ConfigError` if the run would replace another one's checkpoint without having been told to."""
+    own, source = Path(config.logging.folder) / "last.ckpt", resumed_from(config)
+    goes_on = source is not None and source.resolve().parent == own.resolve().parent
+    if own.is_file() and not goes_on and not config.logging.overwrite:
+        raise ConfigError(
+            f"{own.parent} has a run already (last.ckpt): go on with it by --resume auto, choose another "
+            "--logging.folder, or replace it by --logging.overwrite true"
+        )
 
 
 def _from_all_ranks(item: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from ffcv.errors import FfcvError
 from ffcv.ssl.config import Config
 from ffcv.ssl.errors import Interrupted
 from ffcv.ssl.interrupt import EXIT_STATUS
+from ffcv.ssl.run_state import require_free_folder
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ def submit(config: Config, work: Callable[[Config], None]) -> Any:
     """Hand `work(config)` to the cluster, with one process a GPU; submitit's job.
 
     Raises:
-        FfcvError: submitit or SLURM is missing here.
+        FfcvError: submitit or SLURM is missing here, or the folder has another run.
     """
+    require_free_folder(config)
     try:
         import submitit
     except ModuleNotFoundError:

@@ -23,7 +23,7 @@ from ffcv.ssl.position import Position
 from ffcv.ssl.probes import OnlineProbes
 from ffcv.ssl.readout import Readout
 from ffcv.ssl.recent import RecentFeatures
-from ffcv.ssl.run_state import RunState
+from ffcv.ssl.run_state import RunState, require_free_folder
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,17 @@ def fit(config: Config) -> Run:
 
     Raises:
         FileNotFoundError: a data file, or the checkpoint to resume from, is missing.
-        ConfigError: the configuration, the data and the checkpoint do not fit together.
+        ConfigError: the configuration, the data and the checkpoint do not fit together, or the folder has another run.
         DivergedError: the loss became NaN or infinite; the message gives the step and the learning rate, and
             diverged.ckpt has the state in which it did.
         Interrupted: SIGTERM or SIGUSR2 came; last.ckpt has the state, `resume='auto'` goes on with the next step.
     """
     # Longer than 60 lines on purpose: whoever wants to know what a step does reads it here, in order.
     training, logging = config.training, config.logging
+    require_free_folder(config)
     train_part, val_part = evaluate.parts(config)
     fabric = launch(training)
-    method, probe = _modules(config, train_part, fabric)
+    method, probe = _modules(config, evaluate.count_classes(config, train_part, val_part), fabric)
     model, optimizer = fabric.setup(method, optim.build(method, config.optim))
     probe_optimizer = optim.build_probe(probe, config.optim)
     feed = Feed(config, method, train_part, fabric)
@@ -71,12 +72,12 @@ def fit(config: Config) -> Run:
     schedule = optim.Schedule(config.optim, training.batch_size, feed.steps, total_steps)
     recent = RecentFeatures(config.evaluation.recent, fabric.device)
     parts = {
+        "feed": feed,  # first, because it tells other data by name
         "method": method,
         "probe": probe,
         "optimizer": optimizer,
         "probe_optimizer": probe_optimizer,
         "scaler": fabric.strategy.precision,
-        "feed": feed,
     }
     state = RunState(config, fabric, parts, {"recent": recent})
     at = state.resume()
@@ -151,18 +152,17 @@ def fit(config: Config) -> Run:
     )
 
 
-def _modules(config: Config, part: evaluate.Part, fabric: Fabric) -> tuple[methods.Method, OnlineProbes]:
+def _modules(config: Config, classes: int | None, fabric: Fabric) -> tuple[methods.Method, OnlineProbes]:
     """The method and its online probe, with the initial weights of `config.seed` on every rank."""
     torch.manual_seed(config.seed)
     backbone = backbones.build(config.model)
     method = backbones.channels_last(methods.load(config.method)(backbone, config.options))
-    if config.training.sync_batchnorm:
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)  # in place
+    if config.training.sync_batchnorm and fabric.world_size > 1 and fabric.device.type == "cuda":
+        backbones.synchronise_batchnorm(method)
     if config.training.compile:
         for module in method.modules():
             if type(module) is type(backbone):  # the encoder and its teacher
                 module.compile()
-    classes = int(evaluate.read_labels(part, config.data.label).max()) + 1 if config.data.label else None
     method.check_labels(classes)
     return method, OnlineProbes(method.num_features, method.layer_widths, classes or 1).to(fabric.device)
 

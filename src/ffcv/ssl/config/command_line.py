@@ -56,10 +56,12 @@ def from_yaml(text: str) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    """The configuration as text that `--config` and `from_yaml` read back."""
+    """The configuration as text that `--config` and `from_yaml` read back, without the permission to overwrite: it was
+    given for one time."""
     import yaml
 
     values = asdict(config)
+    values["logging"]["overwrite"] = False
     values[config.method] = values.pop("options") or {}
     return yaml.safe_dump(_plain(values), sort_keys=False)
 

@@ -88,9 +88,10 @@ class TrainingConfig:
             a loss that compares images compares those of one such batch.
         accelerator: auto, cpu or gpu.
         devices: processes, one a device. torchrun, SLURM and dist.use_submitit say it themselves.
-        precision: auto (bf16 where the device computes in it, else 32-bit), or lightning.fabric's names.
+        precision: auto (bf16 where the device computes in it, else 32-bit), or lightning.fabric's names. Weights are
+            always 32-bit: moving averages of weights in bf16 would stand still.
         compile: torch.compile the encoder.
-        sync_batchnorm: batch statistics over all processes instead of one (GPUs only).
+        sync_batchnorm: batch statistics over all processes instead of one (GPUs only; on CPUs a note says so).
         eval_every: epochs between evaluations on the held-out images (k-NN, online probe) while training; 0 for none.
         max_minutes: stop, with a checkpoint, before an epoch that would train beyond this; null for no limit.
         cpu_threads: threads that torch computes with on a CPU; null for all cores. One is faster for very small
@@ -102,7 +103,7 @@ class TrainingConfig:
     accumulate: int = 1
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     devices: int = 1
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     compile: bool = False
     sync_batchnorm: bool = False
     eval_every: int = 10

@@ -10,28 +10,29 @@ from ffcv.ssl.config.checking import check
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """How encoders are compared.
+    """How encoders are judged while training and at its end. 'ffcv eval' has options of its own.
 
     Attributes:
+        table: end with a table of the trained encoder beside an untrained one and raw pixels, where their features take
+            1 GiB or less.
         labels_per_class: labels the probes may use, drawn by `seed`; null for all.
         draws: how many such draws are averaged.
         k: neighbours.
         temperature: of the neighbours' weights exp(cosine / temperature).
-        l2: weight decay of the linear probe.
         batch_size: images a step when extracting features.
         recent: the last images of each training epoch, so many, whose features give RankMe and the online k-NN.
     """
 
+    table: bool = True
     labels_per_class: int | None = None
     draws: int = 10
     k: int = 20
     temperature: float = 0.07
-    l2: float = 1e-3
     batch_size: int = 500
     recent: int = 4096
 
     def __post_init__(self) -> None:
-        for name in ("k", "batch_size", "recent"):
+        for name in ("draws", "k", "batch_size", "recent"):
             check(getattr(self, name) > 0, f"evaluation.{name} must be above 0, got {getattr(self, name)}")
         check(self.temperature > 0, f"evaluation.temperature must be above 0, got {self.temperature}")
         check(
@@ -46,6 +47,8 @@ class LoggingConfig:
 
     Attributes:
         folder: gets config.yaml, environment.json, steps.csv, epochs.csv and last.ckpt.
+        overwrite: begin anew in a folder that has another run's last.ckpt, which is deleted; refused otherwise. A run
+            that `resume` finds there goes on all the same.
         checkpoint_every: epochs between checkpoints (and one at the end).
         checkpoint_every_steps: steps between further checkpoints, also within an epoch; 0 for none.
         progress: show a progress bar, and a line for each epoch.
@@ -54,6 +57,7 @@ class LoggingConfig:
     """
 
     folder: str = "runs/ssl"
+    overwrite: bool = False
     checkpoint_every: int = 5
     checkpoint_every_steps: int = 0
     progress: bool = True

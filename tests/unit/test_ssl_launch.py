@@ -1,0 +1,59 @@
+"""How processes find each other, and share a machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import two_processes
+from ffcv.ssl import distributed
+from ffcv.ssl.config import TrainingConfig
+from ffcv.ssl.launch import launch
+
+pytestmark = pytest.mark.filterwarnings("ignore:GPU available but not used")
+
+BARE = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {},
+        {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"},  # a script of sbatch
+        {"SLURM_PROCID": "0", "SLURM_STEP_ID": str(0xFFFF_FFFA)},  # an interactive step, from which srun starts others
+    ],
+)
+def test_a_shell_of_salloc_is_no_task(further: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for the three others for ever."""
+    for name, value in {**BARE, **further}.items():
+        monkeypatch.setenv(name, value)
+    fabric = launch(TrainingConfig(accelerator="cpu", precision="32-true", batch_size=8))
+    assert (fabric.world_size, fabric.global_rank) == (1, 0)
+
+
+def test_a_task_of_srun_belongs_to_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of 4 tasks on 2 nodes is found: 6 images over them are no whole number."""
+    for name, value in {**BARE, "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="batch_size 6 over 4 processes"):
+        launch(TrainingConfig(accelerator="cpu", batch_size=6))
+
+
+def _threads(rank: int) -> list[torch.Tensor]:
+    """On a machine of eight cores, shared; each with cores of its own; told a number."""
+    distributed.available_cores = lambda: 8
+    shared = distributed.loader_threads(-1)
+    distributed._sharers.cache_clear()
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[rank]})
+    return [torch.tensor(n) for n in (shared, distributed.loader_threads(-1), distributed.loader_threads(3))]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two processes cannot have a core each on one core")
+def test_processes_share_the_cores_that_they_all_may_use(tmp_path: Path) -> None:
+    for threads in two_processes.run(_threads, tmp_path):
+        assert [int(n) for n in threads] == [4, 8, 3]
+    assert distributed.loader_threads(-1) == -1  # one process alone: the loader takes all
