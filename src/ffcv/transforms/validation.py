@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 LARGEST_SIDE = 65535  # pixels; what a .beton file can hold
+MOST_DRAWS = 1 << 18  # uniforms an operation and sample: what the core draws
 
 
 def is_number(value: object) -> bool:
