@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from ffcv.transforms.base import BatchTransform
@@ -34,8 +35,8 @@ class ModuleWrapper(BatchTransform):
         return form.in_foreign_hands(is_tensor=True, rescaled_by=_rescaled_by(self.module, form.rescaled_by))
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        if not isinstance(batch, torch.Tensor):
-            raise TypeError(f"{self!r} works on tensors, got {type(batch).__name__}: put ToTensor() before it")
+        if isinstance(batch, np.ndarray):  # which torchvision would pass through as it is
+            raise TypeError(f"{self!r} works on tensors, got a numpy array: put ToTensor() before it")
         with torch.no_grad():
             return self.module(batch)
 

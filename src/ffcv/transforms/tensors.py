@@ -19,6 +19,8 @@ def tensor_of(batch: Any) -> torch.Tensor:
 
 def send(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:
     """The arrays as float32 tensors on `device`: one copy for all, for which neither the host nor the GPU waits."""
+    if not arrays:
+        return []
     flat = np.concatenate([array.astype(np.float32, copy=False).ravel() for array in arrays])
     host = torch.from_numpy(flat)
     there = (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
