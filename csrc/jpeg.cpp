@@ -121,6 +121,8 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, int height, int width
                           std::to_string(width));
     }
     if (engine != Engine::libjpeg) {
+        // The setjmp above still holds: our decoder only reads `info` and must call nothing of libjpeg that may fail,
+        // whose longjmp would pass over its destructors.
         const std::optional<Pixels> pixels = handle_->region_decoder.decode(info, wanted, buffer);
         if (pixels || engine == Engine::ours) jpeg_abort_decompress(&info);
         if (pixels) return *pixels;

@@ -50,9 +50,9 @@ public:
     // Finds all damage that decoding the whole would find, several times faster. `buffer` is scratch.
     JpegHeader check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer);
 
-    // Decodes at least `wanted` of an image of `height` x `width` pixels into `buffer`, which grows as needed; the pixels
-    // inside `wanted` are those of a full decode by libjpeg-turbo. Throws DecodeError for an image of another size and for
-    // anything that it would have to guess at.
+    // Decodes at least `wanted` of an image of `height` x `width` pixels into `buffer`, which grows as needed; the
+    // pixels inside `wanted` are those of a full decode by libjpeg-turbo. Throws DecodeError for an image of another
+    // size and for anything that it would have to guess at.
     Pixels decode(std::span<const uint8_t> bytes, int height, int width, const Region& wanted,
                   std::vector<uint8_t>& buffer, Engine engine = Engine::any);
 

@@ -12,6 +12,10 @@
 
 namespace ffcv {
 
+namespace {
+std::atomic<bool> cancelled{false};
+}
+
 struct ThreadPool::State {
     std::mutex callers, mutex;
     std::condition_variable wake, done;
@@ -32,7 +36,7 @@ struct ThreadPool::State {
             const auto& current = *task;
             const size_t end = count;
             lock.unlock();
-            for (size_t index = next++; index < end; index = next++) current(worker, index);
+            for (size_t index = next++; index < end && !cancelled; index = next++) current(worker, index);
             lock.lock();
             if (--busy == 0) done.notify_one();
         }
@@ -81,6 +85,9 @@ void ThreadPool::run(size_t count, const std::function<void(size_t, size_t)>& ta
     ++state.round;
     state.wake.notify_all();
     state.done.wait(lock, [&] { return state.busy == 0; });
+    if (cancelled) throw std::runtime_error("rendering was cancelled: the process is ending");
 }
+
+void ThreadPool::cancel_all() { cancelled = true; }
 
 }  // namespace ffcv

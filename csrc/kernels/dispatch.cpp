@@ -2,6 +2,10 @@
 #include <atomic>
 #include <string_view>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "kernels/kernels.h"
 
 namespace ffcv {
@@ -24,10 +28,20 @@ extern const KernelTable table;
 
 namespace {
 
+#if defined(__x86_64__)
+// What x86-64-v3 has beside AVX2, FMA and BMI. Not all compilers know these names in __builtin_cpu_supports.
+bool has_lzcnt_movbe_f16c() {
+    unsigned a, b, basic, extended, d;
+    if (!__get_cpuid(1, &a, &b, &basic, &d) || !__get_cpuid(0x80000001u, &a, &b, &extended, &d)) return false;
+    constexpr unsigned movbe = 1u << 22, f16c = 1u << 29, lzcnt = 1u << 5;
+    return (basic & movbe) != 0 && (basic & f16c) != 0 && (extended & lzcnt) != 0;
+}
+#endif
+
 const KernelTable* find(std::string_view isa) {
 #if defined(__x86_64__)
     const bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+                        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && has_lzcnt_movbe_f16c();
     const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl");

@@ -5,10 +5,16 @@ namespace ffcv {
 namespace FFCV_ISA {
 namespace {
 
-int64_t floor_of(double value) {
+// Rounded down, and kept within `limit`: beyond it (and for NaN) a cast would be undefined.
+int64_t floor_of(double value, int64_t limit) {
+    if (!(value > static_cast<double>(-limit))) return -limit;
+    if (value > static_cast<double>(limit)) return limit;
     const int64_t truncated = static_cast<int64_t>(value);
     return truncated - (value < static_cast<double>(truncated) ? 1 : 0);
 }
+
+// In 16.16 fixed point. A start and 65535 steps along both axes stay within 64 bits; what is clamped is far outside.
+constexpr int64_t farthest_start = int64_t{1} << 61, longest_step = int64_t{1} << 44;
 
 struct Map {
     const uint8_t* from;  // planar, as large as the view
@@ -55,16 +61,19 @@ struct Map {
         size_t target = 0;
         for (int row = 0; row < to.height; ++row, y += m[4]) {
             double x = m[2] + m[0] * 0.5;
+            const int64_t source_row = y >= 0.0 && y < to.height ? static_cast<int64_t>(y) : -1;
             for (int column = 0; column < to.width; ++column, x += m[0])
-                copy(x < 0.0 ? -1 : static_cast<int64_t>(x), y < 0.0 ? -1 : static_cast<int64_t>(y), target++);
+                copy(x >= 0.0 && x < to.width ? static_cast<int64_t>(x) : -1, source_row, target++);
         }
     }
 
     // ... and in 16.16 fixed point when something does.
     void turned() const {
-        const auto fixed = [](double value) { return floor_of(value * 65536.0 + 0.5); };
-        int64_t row_x = fixed(m[2] + m[0] * 0.5 + m[1] * 0.5), row_y = fixed(m[5] + m[3] * 0.5 + m[4] * 0.5);
-        const int64_t a = fixed(m[0]), b = fixed(m[1]), d = fixed(m[3]), e = fixed(m[4]);
+        const auto fixed = [](double value, int64_t limit) { return floor_of(value * 65536.0 + 0.5, limit); };
+        int64_t row_x = fixed(m[2] + m[0] * 0.5 + m[1] * 0.5, farthest_start);
+        int64_t row_y = fixed(m[5] + m[3] * 0.5 + m[4] * 0.5, farthest_start);
+        const int64_t a = fixed(m[0], longest_step), b = fixed(m[1], longest_step);
+        const int64_t d = fixed(m[3], longest_step), e = fixed(m[4], longest_step);
         size_t target = 0;
         for (int row = 0; row < to.height; ++row, row_x += b, row_y += e) {
             int64_t x = row_x, y = row_y;
@@ -152,8 +161,9 @@ void affine(const Planar& view, const double* matrix, bool bilinear, const uint8
     const Map map{scratch, view, matrix, fill};
     const double right = -matrix[2], down = -matrix[5];
     const bool moves_only = matrix[0] == 1.0 && matrix[1] == 0.0 && matrix[3] == 0.0 && matrix[4] == 1.0;
-    if (moves_only && right == static_cast<double>(floor_of(right)) && down == static_cast<double>(floor_of(down)))
-        map.shifted(floor_of(right), floor_of(down));
+    const int64_t columns = floor_of(right, farthest_start), rows = floor_of(down, farthest_start);
+    if (moves_only && right == static_cast<double>(columns) && down == static_cast<double>(rows))
+        map.shifted(columns, rows);
     else if (bilinear)
         map.blended();
     else if (matrix[1] == 0.0 && matrix[3] == 0.0)

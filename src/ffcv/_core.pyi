@@ -60,6 +60,11 @@ def expect_leaks() -> None:
     No report of objects that are left at the end of this process: for a forked one, where the threads that hold them have stayed behind.
     """
 
+def cancel_rendering() -> None:
+    """
+    At the end of a process: renderers begin no further sample, and raise RuntimeError, now and from now on.
+    """
+
 class ReadError(OSError):
     pass
 

@@ -1,7 +1,11 @@
 """The core by itself: streams, instruction sets, packing, damaged input."""
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,3 +241,59 @@ def test_bytes_outside_the_file_are_refused(offset: int, size: int, message: str
     )
     assert len(errors) == 1
     assert message in errors[0][1]
+
+
+HUGE = [1e30, -1e300, float("inf"), float("-inf"), float("nan"), 1e18, -3e14]
+
+
+@pytest.mark.parametrize("bilinear", [0.0, 1.0])
+@pytest.mark.usefixtures("restore_isa")
+def test_maps_out_of_all_bounds_give_the_fill_or_a_pixel(bilinear: float) -> None:
+    """Coordinates are integers in fixed point somewhere: what does not fit must neither trap nor leave the picture."""
+    image = np.full((9, 11, 3), 100, np.uint8)
+    maps = [np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]) for _ in range(6 * len(HUGE))]
+    for i, matrix in enumerate(maps):
+        matrix[i % 6] = HUGE[i // 6]
+    turned = [np.where(matrix == 0, 0.25, matrix) for matrix in maps]
+    for name in [name for name in ("v2", "v3", "v4", "baseline") if _core.select_isa(name)]:
+        assert _core.select_isa(name)
+        for matrix in (*maps, *turned):
+            with np.errstate(over="ignore", invalid="ignore"):
+                high = matrix.astype(np.float32)
+            row = np.stack([high, np.zeros(6)], axis=1).ravel()
+            ours = render(image, (0, 0, 9, 11), (9, 11), [(OpCode.affine, (bilinear, 7, 7, 7, *row))])
+            assert set(np.unique(ours)) <= {7, 100}
+
+
+def test_what_comes_from_far_away_is_all_fill() -> None:
+    image = np.full((9, 11, 3), 100, np.uint8)
+    shifted = [(1, 0, shift, 0, 1, 0) for shift in (2.0**40, -(2.0**40), 2.0**70)]
+    for matrix in [*shifted, (1e30, 0.25, 0.3, 0.25, 1, 0), (1, 0.25, 0, 0.25, -1e30, 0), (1, 0, 0, 0, 1e30, 0)]:
+        row = np.stack([np.array(matrix), np.zeros(6)], axis=1).ravel()
+        assert (render(image, (0, 0, 9, 11), (9, 11), [(OpCode.affine, (0, 7, 7, 7, *row))]) == 7).all()
+
+
+CANCELLED = """
+import atexit
+import numpy as np
+
+def at_the_end():  # registered before ffcv's own handler, so called after it
+    for _ in range(2):
+        try:
+            print(render(np.zeros((4, 4, 3), np.uint8), (0, 0, 4, 4), (4, 4)))
+        except RuntimeError as error:
+            print(error)
+
+atexit.register(at_the_end)
+import ffcv
+from core_render import render
+print(render(np.full((4, 4, 3), 5, np.uint8), (0, 0, 4, 4), (4, 4)).min())
+"""
+
+
+def test_a_process_that_ends_begins_no_further_sample() -> None:
+    """A batch that still renders would come back into an interpreter that has gone, and abort the process."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run([sys.executable, "-c", CANCELLED], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == ["5", *2 * ["rendering was cancelled: the process is ending"]]

@@ -3,6 +3,8 @@
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 import ffcv.transforms as T
 from ffcv.transforms.base import ImageTransform
+from torchvision_reference import v2
 
 NAN = math.nan
 
@@ -19,15 +22,22 @@ NAN = math.nan
     [
         (lambda: T.RandomRotation(-1), "degrees must be a finite number of at least 0"),
         (lambda: T.RandomRotation(30, expand=True), "expand must be False"),
-        (lambda: T.RandomRotation(30, interpolation="cubic"), "interpolation must be 'nearest' or 'bilinear'"),
+        (lambda: T.RandomRotation(30, interpolation="cubic"), "interpolation must be one of 'nearest', 'bilinear'"),
         (lambda: T.RandomRotation(30, fill=300), r"fill must be one number or three .* 0\.\.255"),
         (lambda: T.RandomRotation(30, center=(1,)), "center must be None or a pair"),
         (lambda: T.RandomAffine(30, translate=(0.1, 1.1)), r"translate must be None or a pair .* within \[0, 1\]"),
         (lambda: T.RandomAffine(30, scale=(0.0, 1.0)), "scale must be a pair"),
+        (lambda: T.RandomAffine(30, scale=(1e-320, 1.0)), r"scale must be a pair .* within \[0.001, 1000\]"),
         (lambda: T.RandomAffine(30, shear=(3, 1)), "shear must be a pair"),
+        (lambda: T.RandomAffine(30, shear=(3, 1, 2)), r"shear must be .* a pair \(min, max\) or four numbers"),
+        (lambda: T.RandomAffine(30, shear=(-5, 5, 2, 90)), r"shear must be a pair .* within \[-89, 89\]"),
+        (lambda: T.RandomAffine(30, center=(1e300, 0)), r"center must be .* within \[-65535, 65535\]"),
         (lambda: T.RandomAffine(float("nan")), "degrees must be"),
         (lambda: T.Rotate(0.5, -0.1), "angle must be a finite number of at least 0"),
-        (lambda: T.RandomTranslate(-1), "padding must be a whole number at least 0"),
+        (lambda: T.RandomTranslate(-1), r"padding must be a whole number within 0\.\.65535"),
+        (lambda: T.RandomTranslate(10**30), r"padding must be a whole number within 0\.\.65535"),
+        (lambda: T.RandomErasing(0.3, p=0.4), "p is another name for erase_prob; both are given"),
+        (lambda: T.RandomHorizontalFlip(p=1.5), r"p must be a probability in \[0, 1\]"),
         (lambda: T.RandomErasing(1.2), r"erase_prob must be a probability in \[0, 1\]"),
         (lambda: T.RandomErasing(0.5, scale=(0.5, 1.5)), r"scale must be a pair .* within \[0, 1\]"),
         (lambda: T.Cutout(0), "crop_size must be a whole number at least 1"),
@@ -37,7 +47,7 @@ NAN = math.nan
         (lambda: T.GaussianNoise(sigma=2), r"sigma must be a finite number within \[0, 1\]"),
         (lambda: T.GaussianNoise(clip=False), "clip must be True"),
         (lambda: T.RandAugment(magnitude=31), r"magnitude must be a whole number within 0\.\.30"),
-        (lambda: T.RandAugment(num_ops=0), "num_ops must be a whole number at least 1"),
+        (lambda: T.RandAugment(num_ops=0), r"num_ops must be a whole number within 1\.\."),
         (lambda: T.TrivialAugmentWide(1), "num_magnitude_bins must be a whole number at least 2"),
         (lambda: T.Compose([]), "transforms must be a list of image transforms"),
         (lambda: T.RandomApply([T.ToTensor()]), "transforms must be a list of image transforms"),
@@ -46,6 +56,8 @@ NAN = math.nan
         (lambda: T.CornerCrop(8, 0.5, interpolation="cubic"), "interpolation must be one of"),
         (lambda: T.CornerCrop(8, 0.5, "middle"), "corner must be one of 'top_left'"),
         (lambda: T.RandomMask(14, 1.5), r"ratio must be a finite number within \[0, 1\]"),
+        (lambda: T.RandomMask(600), "grid must have at most 262144 patches"),
+        (lambda: T.BlockMask(520), "grid must have at most 262144 patches"),
         (lambda: T.BlockMask(14, block_area=(0, 1)), r"block_area must be a pair .* within \(0, 1\]"),
         (lambda: T.ImageMixup(0.0, True), "alpha must be a finite number above 0"),
         (lambda: T.MixupToOneHot(0), "num_classes must be a whole number at least 1"),
@@ -53,6 +65,15 @@ NAN = math.nan
         (lambda: T.Poison(np.zeros((4, 4)), np.zeros((4, 4)), [0]), r"mask must be \[H, W, 3\]"),
         (lambda: T.Poison(np.zeros((4, 4, 3)), np.full((4, 4), 2.0), [0]), r"alpha must be .* within \[0, 1\]"),
         (lambda: T.BatchFunction(3), "function must be callable"),
+        (lambda: T.ModuleWrapper(3), "module must be a torch.nn.Module"),
+        (lambda: T.Label(3), "transform must be an image transform"),
+        (lambda: T.LabelDecoder(T.Invert()), "decoder must be an image decoder"),
+        (lambda: T.Convert("nope"), "target_dtype must be a torch or numpy dtype"),
+        (lambda: T.View("nope"), "target_dtype must be a torch or numpy dtype"),
+        (lambda: T.Squeeze("a"), "dims must be a whole number"),
+        (lambda: T.NormalizeImage((0, 0, 0), (1, 1, 1), "nope"), "type must be np.float16"),
+        (lambda: T.RandomResizedCrop(8, antialias=False), "antialias must be True"),
+        (lambda: T.RandomResizedCrop((0.08, 1.5), (1, 1), (8, 8)), "output_size must be a positive number"),
         (lambda: T.RandomResizedCrop(8, size=8), "size is FFCV's name for output_size"),
         (lambda: T.RandomResizedCrop(8, second_seed=0.5), "second_seed must be an int or None"),
         (lambda: T.RandomResizedCrop("ab"), "output_size must be a positive number of pixels"),
@@ -69,7 +90,8 @@ NAN = math.nan
         (lambda: T.ColorJitter(hue=(-0.6, 0.1)), r"hue must be a pair .* within \[-0.5, 0.5\]"),
         (lambda: T.RandomSolarization(0.5, "bright"), r"threshold must be a finite number within \[0, 256\]"),
         (lambda: T.RandomSolarization(0.5, NAN), "threshold must be"),
-        (lambda: T.Blur(2.5), "kernel_size must be a whole number at least 1"),
+        (lambda: T.Blur(2.5), r"kernel_size must be a whole number within 1\.\.1023"),
+        (lambda: T.GaussianBlur(1, 99999999), r"kernel_size must be a whole number within 1\.\.1023"),
         (lambda: T.Blur(3, NAN), r"sigma must be a pair .* within \(0, inf\]"),
         (lambda: T.RandomAffine(30, translate=0.5), "translate must be None or a pair"),
         (lambda: T.RandomAffine(30, translate=(NAN, 0)), "translate must be None or a pair"),
@@ -86,8 +108,7 @@ def test_bad_arguments_name_themselves(make: Callable, message: str) -> None:
         make()
 
 
-PROBABILITIES = (
-    "p",
+PROBABILITIES = (  # "p" last: beside another name, None stands for what is not given
     "flip_prob",
     "jitter_prob",
     "gray_prob",
@@ -95,6 +116,7 @@ PROBABILITIES = (
     "solarization_prob",
     "erase_prob",
     "rotate_prob",
+    "p",
 )
 REQUIRED = {"bits": 4, "sharpness_factor": 1.5, "degrees": 10, "kernel_size": 3, "magnitude": 0.2}
 
@@ -114,6 +136,36 @@ def test_every_probability_is_checked(bad: object) -> None:
             getattr(T, name)(**given, **{chosen[0]: bad})
         tried += 1
     assert tried > 20
+
+
+def test_torchvisions_spellings() -> None:
+    assert T.RandomHorizontalFlip(p=0.3) == T.RandomHorizontalFlip(0.3)
+    assert T.RandomGrayscale(p=0.3) == T.RandomGrayscale(0.3)
+    assert T.RandomErasing(p=0.3) == T.RandomErasing(0.3)
+    assert replace(T.RandomErasing(p=0.3), seed=2) == T.RandomErasing(0.3, seed=2)
+    assert T.RandomSolarize(100, p=0.3) == T.RandomSolarization(0.3, 100)
+    bicubic = v2.InterpolationMode.BICUBIC
+    assert T.RandomResizedCrop(8, interpolation=bicubic, antialias=True).interpolation == "bicubic"
+    assert T.CenterCrop(8, 1.0, interpolation=bicubic) == T.CenterCrop(8, 1.0, interpolation="bicubic")
+    assert T.CornerCrop(8, 1.0, interpolation=bicubic).interpolation == "bicubic"
+    assert T.RandomAffine(9, shear=np.array([1, 2, 3, 4])) == T.RandomAffine(9, shear=(1, 2, 3, 4))
+    assert T.NormalizeImage((1, 2, 3), (1, 2, 3), torch.float32).output.dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [32, np.int64(32), (32, 32), [32, 32]])
+def test_crops_in_ffcvs_order(size: Any) -> None:
+    expected = T.RandomResizedCrop(32, (0.08, 1.0), (0.75, 1.5))
+    assert T.RandomResizedCrop((0.08, 1.0), (0.75, 1.5), size) == expected
+    assert T.RandomResizedCrop((32, 32), (0.08, 1.0), (0.75, 1.5)) == expected
+    assert T.RandomResizedCrop((2, 2), (0.08, 1.0), (1, 1)).output_size == (2, 2)
+
+
+@pytest.mark.parametrize("make", [lambda c: T.RandomErasing(mean=c), lambda c: T.RandomAffine(9, fill=c)])
+def test_colours_with_fractions_are_warned_of(make: Callable) -> None:
+    with pytest.warns(UserWarning, match=r"is a colour in whole steps of 0\.\.255: .* loses its fractions"):
+        transform = make((123.7, 116.0, 0.5))
+    assert (123, 116, 0) in (getattr(transform, "mean", None), getattr(transform, "fill", None))
+    make((123.0, 116, np.float32(3)))  # warnings are errors here
 
 
 def test_numpys_numbers_are_numbers() -> None:

@@ -94,6 +94,7 @@ def _stop_all() -> None:
     threads = list(_running.items())
     for _, handoff in threads:
         handoff.close()
+    _core.cancel_rendering()
     for thread, _ in threads:
         thread.join(_JOIN_TIMEOUT_S)
 

@@ -24,10 +24,10 @@ from ffcv.transforms.base import (
 )
 from ffcv.transforms.crops import RandomResizedCrop, SimpleRGBImageDecoder
 from ffcv.transforms.decoded_crop import DecodedCrop
-from ffcv.transforms.labels import Label
+from ffcv.transforms.form import Form
+from ffcv.transforms.labels import Label, LabelDecoder
 from ffcv.transforms.module import ModuleWrapper
-from ffcv.transforms.normalize import NormalizeImage
-from ffcv.transforms.ops import ToTorchImage
+from ffcv.transforms.validation import MOST_DRAWS
 
 
 def compile_view(name: str, field: str, decoder: Any, operations: Sequence[Any], seed: int) -> View:
@@ -47,10 +47,11 @@ def compile_view(name: str, field: str, decoder: Any, operations: Sequence[Any],
     rest = [ModuleWrapper(each) if isinstance(each, torch.nn.Module) else each for each in operations]
     if isinstance(decoder, Decoder):
         streams.step(None)
-        return ColumnView(name, field, decoder, _tail(streams, rest, None))
+        shipped = type(decoder).__module__.startswith("ffcv.")  # users' own may return anything
+        return ColumnView(name, field, decoder, _tail(streams, rest, Form(is_tensor=False if shipped else None)))
     if isinstance(decoder, CustomDecoder):
         streams.step(None)
-        return CustomView(name, field, decoder, _tail(streams, rest, None))
+        return CustomView(name, field, decoder, _tail(streams, rest, Form(is_tensor=None)))
     if not isinstance(decoder, ImageDecoder | ArrayDecoder):
         raise TypeError(f"pipeline {name!r} must begin with a decoder, got {title_of(decoder)}")
     if isinstance(decoder, SimpleRGBImageDecoder) and rest and isinstance(rest[0], RandomResizedCrop):
@@ -63,17 +64,27 @@ def compile_view(name: str, field: str, decoder: Any, operations: Sequence[Any],
     if isinstance(decoder, ArrayDecoder):
         if steps and not hasattr(decoder, "output_size"):
             raise ValueError(f"pipeline {name!r}: {steps[0].transform!r} needs LabelRandomResizedCrop or LabelDecoder")
-        return ArrayView(name, field, first, tuple(steps), _tail(streams, rest, None))
+        for step in (first, *steps):
+            _check_label(name, step.transform)
+        return ArrayView(name, field, first, tuple(steps), _tail(streams, rest, Form(is_tensor=False)))
     output = Output()
     while rest and isinstance(rest[0], BatchTransform) and (folded := rest[0].fold(output)) is not None:
         output = folded
         rest.pop(0)
     if not output.is_tensor and output.dtype is torch.bfloat16:
         raise ValueError(f"pipeline {name!r}: numpy has no bfloat16: put ToTensor() into the pipeline")
-    tail = _tail(streams, rest, output)
+    tail = _tail(streams, rest, output.form)
     if getattr(decoder, "output_size", None) is not None:  # a trial: what does not fit the view fails here
         sample_steps((*steps, *tail), BatchKey(np.zeros(1, np.int64), 0), view_sizes(first, 1))
     return ImageView(name, field, first, tuple(steps), output, tail)
+
+
+def _check_label(name: str, transform: Any) -> None:
+    if isinstance(transform, Label | LabelDecoder) and transform.draws and transform.seed is None:
+        raise ValueError(
+            f"pipeline {name!r}: {transform!r} needs the seed of the operation that it describes, or it would describe "
+            "draws of its own: give seed= to both, or take Loader(return_params=True)"
+        )
 
 
 class _Streams:
@@ -88,6 +99,11 @@ class _Streams:
         position, self.count = self.count, self.count + 1
         if transform is None:
             return Step(None, position, ())
+        if transform.draws > MOST_DRAWS:
+            raise ValueError(
+                f"pipeline {self.view!r}: {transform!r} draws {transform.draws} numbers a sample, at most {MOST_DRAWS} "
+                "are allowed"
+            )
         family = stream_id("family", transform.family)
         if transform.seed is not None:
             own = Stream(transform.seed, family)
@@ -98,35 +114,37 @@ class _Streams:
         return Step(transform, position, (own, *(Stream(seed, family) for seed in transform.further_seeds)))
 
 
-def _tail(streams: _Streams, operations: Sequence[Any], output: Output | None) -> Tail:
-    """What runs as batched Python; `output` is what rendering gives, None where the view holds no images."""
-    name = streams.view
-    channels_first = output is not None and output.is_torch_image
-    normalised = output is not None and output.is_normalised
+def _tail(streams: _Streams, operations: Sequence[Any], form: Form) -> Tail:
+    """What runs as batched Python, on a batch that begins as `form`."""
     result: list[BatchTransform | TailStep | CustomStep] = []
     for operation in operations:
-        if isinstance(operation, RandomResizedCrop) and output is not None:
-            operation = DecodedCrop(operation)
-        if isinstance(operation, ImageDecoder | ArrayDecoder | Decoder):
-            raise ValueError(f"pipeline {name!r}: the decoder {title_of(operation)} must come first, and only once")
-        if isinstance(operation, TensorTransform):
-            if output is None or normalised:
-                problem = "the pipeline holds no images" if output is None else "put it before NormalizeImage"
-                raise ValueError(f"pipeline {name!r}: {title_of(operation)} works on pixels in 0..255; {problem}")
-            result.append(TailStep(streams.step(operation), channels_first))
-        elif isinstance(operation, CustomStep):
-            result.append(operation)
-        elif isinstance(operation, SampleTransform):
-            result.append(TailStep(streams.step(operation), channels_first))
-        elif isinstance(operation, Label):
-            raise ValueError(f"pipeline {name!r}: {operation!r} must follow LabelRandomResizedCrop or LabelDecoder")
-        elif isinstance(operation, BatchTransform):
-            channels_first = channels_first or isinstance(operation, ToTorchImage)
-            normalised = normalised or isinstance(operation, NormalizeImage)
-            result.append(operation)
-        else:
-            raise TypeError(
-                f"pipeline {name!r}: {operation!r} is no operation of ffcv and no torch.nn.Module; "
-                "wrap a plain function in BatchFunction"
-            )
+        try:
+            step, form = _tail_step(streams, operation, form)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"pipeline {streams.view!r}: {error}") from None
+        result.append(step)
     return tuple(result)
+
+
+def _tail_step(streams: _Streams, operation: Any, form: Form) -> tuple[BatchTransform | TailStep | CustomStep, Form]:
+    """One operation on a batch of `form`, and the form after it."""
+    if isinstance(operation, RandomResizedCrop) and form.holds_images:
+        operation = DecodedCrop(operation)
+    if isinstance(operation, ImageDecoder | ArrayDecoder | Decoder):
+        raise ValueError(f"the decoder {title_of(operation)} must come first, and only once")
+    if isinstance(operation, TensorTransform):
+        if not form.holds_images or form.rescaled_by:
+            problem = f"put it before {form.rescaled_by}" if form.holds_images else "the pipeline holds no images"
+            raise ValueError(f"{title_of(operation)} works on pixels in 0..255; {problem}")
+        return TailStep(streams.step(operation), form), form
+    if isinstance(operation, SampleTransform):
+        return TailStep(streams.step(operation), form), form
+    if isinstance(operation, CustomStep):
+        return operation, form.in_foreign_hands(is_tensor=None, rescaled_by=None)
+    if isinstance(operation, Label):
+        raise ValueError(f"{operation!r} must follow LabelRandomResizedCrop or LabelDecoder")
+    if isinstance(operation, BatchTransform):
+        return operation.at(form), operation.after(form)
+    raise TypeError(
+        f"{operation!r} is no operation of ffcv and no torch.nn.Module; wrap a plain function in BatchFunction"
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from ffcv.pipeline.custom import CustomStep
 from ffcv.random import Stream
 from ffcv.transforms.base import BatchTransform, SampleTransform, TensorTransform
+from ffcv.transforms.form import Form
+from ffcv.transforms.tensors import tensor_of
 from ffcv.transforms.validation import check_size
 
 
@@ -45,22 +48,47 @@ class Step:
         return self.transform.sample(u, key.samples if isinstance(self.transform, SampleTransform) else sizes)
 
 
+class RangeCheck:
+    """Warns, once, of a first batch whose values are hardly pixels in 0..255: whatever users' code has made of it.
+
+    Only the first, since looking at values makes the host wait for a GPU.
+    """
+
+    def __init__(self) -> None:
+        self._done = False
+
+    def __call__(self, images: torch.Tensor, operation: object) -> None:
+        if self._done or not images.is_floating_point() or not images.numel():
+            return
+        self._done = True
+        low, high = (float(value) for value in torch.aminmax(images))
+        if low < 0 or high <= 1:
+            warnings.warn(
+                f"{operation!r} works on pixels in 0..255, but the first batch holds {low:.3g} to {high:.3g}: put it "
+                "before what rescales them",
+                stacklevel=2,
+            )
+
+
 @dataclass(frozen=True)
 class TailStep:
     """A random transform in the python tail, on whatever array or tensor the batch is by then."""
 
     step: Step
-    channels_first: bool
+    form: Form  # of what it is given
+    check: RangeCheck = field(default_factory=RangeCheck, compare=False)
 
     def __call__(self, batch: Any, params: Any) -> Any:
         transform = self.step.transform
         if isinstance(transform, SampleTransform):
             return transform.apply(batch, params)
-        images = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
-        images = images if self.channels_first else images.permute(0, 3, 1, 2)
+        images = tensor_of(batch)
+        images = images if self.form.channels_first else images.permute(0, 3, 1, 2)
+        if self.form.is_foreign:
+            self.check(images, transform)
         with torch.no_grad():
             images = transform.apply_torch(images, params)
-        images = images if self.channels_first else images.permute(0, 2, 3, 1)
+        images = images if self.form.channels_first else images.permute(0, 2, 3, 1)
         return images.numpy() if isinstance(batch, np.ndarray) else images
 
     def __repr__(self) -> str:

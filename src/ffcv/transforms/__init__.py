@@ -45,7 +45,7 @@ from ffcv.transforms.ops import Convert, ToDevice, ToTensor, ToTorchImage, View
 from ffcv.transforms.poison import Poison, ReplaceLabel
 from ffcv.transforms.posterize import Posterize, RandomPosterize
 from ffcv.transforms.sharpness import AdjustSharpness, RandomAdjustSharpness
-from ffcv.transforms.solarize import RandomSolarization, Solarize
+from ffcv.transforms.solarize import RandomSolarization, RandomSolarize, Solarize
 
 __all__ = [
     "AdjustSharpness",
@@ -103,6 +103,7 @@ __all__ = [
     "RandomRotation",
     "RandomSaturation",
     "RandomSolarization",
+    "RandomSolarize",
     "RandomTranslate",
     "RandomVerticalFlip",
     "ReplaceLabel",

@@ -13,16 +13,22 @@ import numpy as np
 from ffcv._core import OpCode
 from ffcv.transforms.base import ImageTransform, Op, only, op
 from ffcv.transforms.validation import (
+    LARGEST_SIDE,
     check_colour,
     check_count,
+    check_interpolation,
     check_number,
     check_pair,
     check_probability,
     check_range,
     check_seed,
+    numbers_in,
 )
 
 Angles = float | Sequence[float]
+AFFINE_INTERPOLATIONS = ("nearest", "bilinear")
+STEEPEST = 89.0  # degrees of a shear; these bounds keep the core's fixed-point coordinates in range
+SCALES = (1e-3, 1e3)
 
 
 class AffineParams(NamedTuple):
@@ -77,18 +83,22 @@ def rotation_matrices(centre: tuple[np.ndarray, np.ndarray], angle: np.ndarray) 
     return np.stack([cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y], axis=1)
 
 
-def check_interpolation(value: object) -> str:
-    name = str(getattr(value, "value", value)).lower()  # torchvision's InterpolationMode, too
-    if name not in ("nearest", "bilinear"):
-        raise ValueError(f"interpolation must be 'nearest' or 'bilinear', got {value!r}")
-    return name
-
-
-def _angle_range(name: str, value: Angles) -> tuple[float, float]:
+def _angle_range(name: str, value: Angles, most: float = math.inf) -> tuple[float, float]:
     if isinstance(value, Real):
-        most = check_number(name, value, 0.0)
-        return -most, most
-    return check_range(name, value, -math.inf, math.inf)
+        angle = check_number(name, value, 0.0, most)
+        return -angle, angle
+    return check_range(name, value, -most, most)
+
+
+def _shear_range(value: Angles) -> tuple[float, float, float, float]:
+    """(min x, max x, min y, max y) from one number, a pair or the four."""
+    four = numbers_in(value)
+    if len(four) == 4:
+        x, y = (check_range("shear", four[i : i + 2], -STEEPEST, STEEPEST) for i in (0, 2))
+        return (*x, *y)
+    if not isinstance(value, Real) and len(four) != 2:
+        raise ValueError(f"shear must be None, one number, a pair (min, max) or four numbers, got {value!r}")
+    return (*_angle_range("shear", value, STEEPEST), 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -98,9 +108,9 @@ class RandomAffine(ImageTransform):
     Attributes:
         degrees: A number d for angles in [-d, d], or the pair (min, max).
         translate: Greatest shifts as shares of the width and of the height, (x, y) in [0, 1]; None for none.
-        scale: Range (min, max) of the factor, > 0; None for 1.
+        scale: Range (min, max) of the factor, within [0.001, 1000]; None for 1.
         shear: A number s for shears along x in [-s, s] degrees, a pair (min, max) along x, or (min x, max x, min y,
-            max y); None for none.
+            max y); within [-89, 89]; None for none.
         interpolation: 'nearest' or 'bilinear'.
         fill: Colour outside the picture, one number or (R, G, B) in 0..255.
         center: (x, y) that stays, in pixels from the top left corner; None for the middle.
@@ -124,16 +134,12 @@ class RandomAffine(ImageTransform):
         if self.translate is not None:
             check_pair("translate", self.translate, "(x, y) of shares", 0.0, 1.0)
         if self.scale is not None:
-            checked["scale"] = check_range("scale", self.scale, 0.0, math.inf, low_open=True)
-        if isinstance(self.shear, Sequence) and len(self.shear) == 4:
-            x, y = (check_range("shear", self.shear[i : i + 2], -math.inf, math.inf) for i in (0, 2))
-            checked["shear"] = (*x, *y)
-        elif self.shear is not None:
-            checked["shear"] = (*_angle_range("shear", self.shear), 0.0, 0.0)
-        checked["interpolation"] = check_interpolation(self.interpolation)
+            checked["scale"] = check_range("scale", self.scale, *SCALES)
+        if self.shear is not None:
+            checked["shear"] = _shear_range(self.shear)
+        checked["interpolation"] = check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS)
         checked["fill"] = check_colour("fill", self.fill)
-        if self.center is not None:
-            check_pair("center", self.center, "(x, y) in pixels")
+        _check_centre(self.center)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         check_probability("p", self.p)
@@ -182,10 +188,9 @@ class RandomRotation(ImageTransform):
         if self.expand is not False:
             raise ValueError(f"expand must be False: all pictures of a batch have one size, got {self.expand!r}")
         object.__setattr__(self, "degrees", _angle_range("degrees", self.degrees))
-        object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
+        object.__setattr__(self, "interpolation", check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS))
         object.__setattr__(self, "fill", check_colour("fill", self.fill))
-        if self.center is not None:
-            check_pair("center", self.center, "(x, y) in pixels")
+        _check_centre(self.center)
         check_probability("p", self.p)
         check_seed("seed", self.seed)
 
@@ -223,7 +228,7 @@ class RandomTranslate(ImageTransform):
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        check_count("padding", self.padding, 0)
+        check_count("padding", self.padding, 0, LARGEST_SIDE)
         object.__setattr__(self, "fill", check_colour("fill", self.fill))
         check_seed("seed", self.seed)
 
@@ -235,6 +240,11 @@ class RandomTranslate(ImageTransform):
         matrices = np.tile([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], (len(params.down), 1))
         matrices[:, 2], matrices[:, 5] = -params.right, -params.down
         return [affine_op(matrices, "nearest", self.fill)]  # type: ignore[arg-type]
+
+
+def _check_centre(center: Sequence[float] | None) -> None:
+    if center is not None:
+        check_pair("center", center, "(x, y) in pixels", -LARGEST_SIDE, LARGEST_SIDE)
 
 
 def _centre(center: Sequence[float] | None, params: AffineParams) -> tuple[np.ndarray, np.ndarray]:

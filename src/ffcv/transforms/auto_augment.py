@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ffcv._core import OpCode
-from ffcv.transforms.affine import affine_op, check_interpolation, inverse_matrices, rotation_matrices
+from ffcv.transforms.affine import AFFINE_INTERPOLATIONS, affine_op, inverse_matrices, rotation_matrices
 from ffcv.transforms.base import ImageTransform, Op, only, op
-from ffcv.transforms.validation import check_colour, check_count, check_seed
+from ffcv.transforms.validation import MOST_DRAWS, check_colour, check_count, check_interpolation, check_seed
 
 OPERATIONS = (
     "Identity",
@@ -156,10 +156,10 @@ class RandAugment(_AutoAugment):
     family: ClassVar[str] = "rand_augment"
 
     def __post_init__(self) -> None:
-        check_count("num_ops", self.num_ops, 1)
+        check_count("num_ops", self.num_ops, 1, MOST_DRAWS // 2)
         check_count("num_magnitude_bins", self.num_magnitude_bins, 2)
         check_count("magnitude", self.magnitude, 0, self.num_magnitude_bins - 1)
-        object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
+        object.__setattr__(self, "interpolation", check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS))
         object.__setattr__(self, "fill", check_colour("fill", self.fill or 0))
         check_seed("seed", self.seed)
 
@@ -194,7 +194,7 @@ class TrivialAugmentWide(_AutoAugment):
 
     def __post_init__(self) -> None:
         check_count("num_magnitude_bins", self.num_magnitude_bins, 2)
-        object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
+        object.__setattr__(self, "interpolation", check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS))
         object.__setattr__(self, "fill", check_colour("fill", self.fill or 0))
         check_seed("seed", self.seed)
 

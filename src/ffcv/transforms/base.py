@@ -24,6 +24,7 @@ import torch
 
 from ffcv._core import Interpolation, OpCode
 from ffcv.transforms import torch_ops
+from ffcv.transforms.form import Form
 
 UINT8 = np.dtype(np.uint8)
 INTERPOLATIONS = tuple(Interpolation.__members__)
@@ -202,6 +203,12 @@ class Output:
         return tensor.permute(0, 3, 1, 2) if self.is_torch_image and not self.channels_first else tensor
 
     @property
+    def form(self) -> Form:
+        """What the operations after rendering are given."""
+        rescaled_by = "NormalizeImage" if self.is_normalised else None
+        return Form(self.is_tensor, holds_images=True, channels_first=self.is_torch_image, rescaled_by=rescaled_by)
+
+    @property
     def scale_and_bias(self) -> tuple[np.ndarray, np.ndarray]:
         """float32 [3] each: value = float32(pixel) * scale + bias, each step rounded to float32."""
         mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
@@ -228,6 +235,19 @@ class BatchTransform(ABC):
     def fold(self, output: Output) -> Output | None:
         """`output` with this transform done by the core's last step, or None if it has to run by itself."""
         return None
+
+    def after(self, form: Form) -> Form:
+        """What the batch is after this transform.
+
+        Raises:
+            ValueError: It cannot work on a batch of this form; says what to do.
+        """
+        return form
+
+    def at(self, form: Form) -> BatchTransform:
+        """This transform for batches of `form`, where it cannot tell everything from the batch itself."""
+        del form
+        return self
 
 
 class SampleTransform(ABC):

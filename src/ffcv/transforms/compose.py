@@ -55,9 +55,13 @@ class _Composition(ImageTransform):
         return [op for part, params in zip(self.transforms, parts, strict=True) for op in part.lower(params)]
 
     def label(self, params: Any) -> np.ndarray:
-        own, parts = ([], params) if isinstance(self, Compose) else ([params[0][:, None]], params.parts)
+        own, parts = self._split(params)
         tables = [part.label(p) for part, p in zip(self.transforms, parts, strict=True)]
         return np.concatenate(own + tables, axis=1)
+
+    def _split(self, params: Any) -> tuple[list[np.ndarray], Sequence[Any]]:
+        """The composition's own columns, [B, 1] each, and the parameters of its parts."""
+        return [params[0][:, None]], params.parts
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ class Compose(_Composition):
 
     def lower(self, params: tuple[Any, ...]) -> list[Op]:
         return self._lower_parts(params)
+
+    def _split(self, params: tuple[Any, ...]) -> tuple[list[np.ndarray], Sequence[Any]]:
+        return [], params
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ffcv.transforms.base import INTERPOLATIONS, ImageDecoder
 from ffcv.transforms.crops import CropParams
-from ffcv.transforms.validation import check_choice, check_number, check_size
+from ffcv.transforms.validation import check_choice, check_interpolation, check_number, check_size
 
 _CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
@@ -38,7 +38,7 @@ class CornerCrop(ImageDecoder):
         self.output_size = check_size("output_size", self.output_size)
         check_number("ratio", self.ratio, 0.0, 1.0, low_open=True)
         check_choice("corner", self.corner, _CORNERS)
-        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        self.interpolation = check_interpolation(self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
         height, width = sizes[:, 0], sizes[:, 1]

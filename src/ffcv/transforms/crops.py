@@ -11,7 +11,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ffcv.transforms.base import INTERPOLATIONS, ImageDecoder
-from ffcv.transforms.validation import check_choice, check_number, check_range, check_seed, check_size
+from ffcv.transforms.validation import (
+    check_interpolation,
+    check_number,
+    check_range,
+    check_seed,
+    check_size,
+    is_number,
+    numbers_in,
+    size_of,
+)
 
 
 class CropParams(NamedTuple):
@@ -40,9 +49,10 @@ class RandomResizedCrop(ImageDecoder):
         second_seed: The crop does not overlap the one that `seed=second_seed` draws, where one of the attempts leaves
             room for that.
         interpolation: See `ImageDecoder`.
+        antialias: Accepted for torchvision's sake; must be True, as it always is on PIL images.
 
     FFCV's own `RandomResizedCrop(scale, ratio, size)`, which works on decoded images, is understood too: by `size=`, or
-    by a whole number in the third place. It may stand after `SimpleRGBImageDecoder()` or on a tensor.
+    by a size in the third place and none in the first. It may stand after `SimpleRGBImageDecoder()` or on a tensor.
     """
 
     output_size: Any = None  # a pair after __post_init__
@@ -52,25 +62,28 @@ class RandomResizedCrop(ImageDecoder):
     second_seed: int | None = None
     size: InitVar[int | Sequence[int] | None] = field(default=None, kw_only=True)
     interpolation: str = field(default="bilinear", kw_only=True)
+    antialias: InitVar[bool | None] = field(default=True, kw_only=True)
 
     family: ClassVar[str] = "crop"
     attempts: ClassVar[int] = 10
     draws: ClassVar[int] = 2 * attempts + 2
 
-    def __post_init__(self, size: int | Sequence[int] | None) -> None:
+    def __post_init__(self, size: int | Sequence[int] | None, antialias: bool | None) -> None:
         if size is not None:
             if self.output_size is not None:
                 raise ValueError(f"size is FFCV's name for output_size; both are given: {size!r}, {self.output_size!r}")
             self.output_size = size
-        elif isinstance(self.ratio, int):
+        elif _is_ffcvs_order(self.output_size, self.ratio):
             self.output_size, self.scale, self.ratio = self.ratio, self.output_size, self.scale
+        if antialias not in (True, None):
+            raise ValueError(f"antialias must be True, as on PIL images in torchvision, got {antialias!r}")
         self.output_size = check_size("output_size", self.output_size)
         self.scale = check_range("scale", self.scale, 0.0, 1.0, low_open=True)
         self.ratio = check_range("ratio", self.ratio, 0.0, math.inf, low_open=True)
         check_seed("seed", self.seed)
         check_seed("second_seed", self.second_seed)
         self.further_seeds = () if self.second_seed is None else (self.second_seed,)
-        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        self.interpolation = check_interpolation(self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
         crop, heights, widths, fits = self._draw(u[:, : self.draws], sizes)
@@ -109,6 +122,12 @@ class RandomResizedCrop(ImageDecoder):
         height = np.where(tall, np.rint(widths / self.ratio[0]), heights).astype(np.int64)
         width = np.where(wide, np.rint(heights * self.ratio[1]), widths).astype(np.int64)
         return np.clip(height, 1, heights), np.clip(width, 1, widths)
+
+
+def _is_ffcvs_order(first: Any, third: Any) -> bool:
+    """Whether the arguments are (scale, ratio, size): a range of shares in the first place, a size in the third."""
+    is_scale = size_of(first) is None and len(numbers_in(first)) == 2 and all(0 < share <= 1 for share in first)
+    return size_of(third) is not None and (is_number(third) or is_scale)
 
 
 def _apart(
@@ -178,7 +197,7 @@ class CenterCrop(ImageDecoder):
     def __post_init__(self) -> None:
         self.output_size = check_size("output_size", self.output_size)
         check_number("ratio", self.ratio, 0.0, 1.0, low_open=True)
-        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        self.interpolation = check_interpolation(self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
         side = np.maximum(1, (self.ratio * sizes.min(axis=1)).astype(np.int64))

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ffcv._core import OpCode
 from ffcv.transforms.base import ImageTransform, Op, op
-from ffcv.transforms.validation import check_colour, check_count, check_probability, check_range, check_seed
+from ffcv.transforms.validation import (
+    check_colour,
+    check_count,
+    check_probability,
+    check_range,
+    check_seed,
+    one_of_two,
+)
 
 
 class BoxParams(NamedTuple):
@@ -28,7 +35,7 @@ class RandomErasing(ImageTransform):
     Drawn as torchvision's `RandomErasing` draws: ten attempts at an area and an aspect ratio, else nothing is erased.
 
     Attributes:
-        erase_prob: Probability.
+        erase_prob: Probability; `p=` is torchvision's name for it.
         scale: Range of the box's share of the view's area, within [0, 1].
         ratio: Range of the box's height / width, drawn evenly on a log scale.
         mean: Its colour, one number or (R, G, B) in 0..255.
@@ -39,12 +46,14 @@ class RandomErasing(ImageTransform):
     ratio: Sequence[float] = (0.3, 3)
     mean: float | Sequence[float] = (128, 128, 128)
     seed: int | None = None
+    p: InitVar[float | None] = field(default=None, kw_only=True)
 
     family: ClassVar[str] = "erasing"
     attempts: ClassVar[int] = 10
     draws: ClassVar[int] = 2 * attempts + 3
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, p: float | None) -> None:
+        object.__setattr__(self, "erase_prob", one_of_two("erase_prob", self.erase_prob, 0.5, "p", p))
         check_probability("erase_prob", self.erase_prob)
         object.__setattr__(self, "scale", check_range("scale", self.scale, 0.0, 1.0))
         object.__setattr__(self, "ratio", check_range("ratio", self.ratio, 0.0, math.inf, low_open=True))

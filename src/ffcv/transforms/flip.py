@@ -8,6 +8,7 @@ from typing import ClassVar
 from ffcv._core import OpCode
 from ffcv.transforms.base import Op, op
 from ffcv.transforms.chance import AppliedParams, Chance
+from ffcv.transforms.validation import one_of_two
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class HorizontalFlip(Chance):
         return [op(OpCode.flip_horizontal, params.applied)]
 
 
-def RandomHorizontalFlip(flip_prob: float = 0.5, seed: int | None = None) -> HorizontalFlip:
-    """FFCV's name for `HorizontalFlip`."""
-    return HorizontalFlip(flip_prob, seed)
+def RandomHorizontalFlip(flip_prob: float = 0.5, seed: int | None = None, *, p: float | None = None) -> HorizontalFlip:
+    """FFCV's name for `HorizontalFlip`; `p` is torchvision's for `flip_prob`."""
+    return HorizontalFlip(one_of_two("flip_prob", flip_prob, 0.5, "p", p), seed)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from ffcv._core import OpCode
 from ffcv.transforms.base import ImageTransform, Op, op
 from ffcv.transforms.validation import check_count, check_probability, check_range, check_seed
 
+WIDEST_KERNEL = 1023
+
 
 class BlurParams(NamedTuple):
     sigma: np.ndarray  # float [B], pixels; 0 where not applied
@@ -24,7 +26,7 @@ class Blur(ImageTransform):
     """Gaussian blur with reflected borders, with probability `p` (torchvision's `GaussianBlur`).
 
     Attributes:
-        kernel_size: Odd number of taps a side, in pixels.
+        kernel_size: Odd number of taps a side, in pixels, at most 1023: the core's weights have 14 bits.
         sigma: Standard deviation in pixels, or the range (min, max) to draw it from; > 0.
     """
 
@@ -37,7 +39,7 @@ class Blur(ImageTransform):
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if check_count("kernel_size", self.kernel_size, 1) % 2 == 0:
+        if check_count("kernel_size", self.kernel_size, 1, WIDEST_KERNEL) % 2 == 0:
             raise ValueError(f"kernel_size must be an odd number of pixels, got {self.kernel_size!r}")
         pair = (self.sigma, self.sigma) if isinstance(self.sigma, Real) else self.sigma
         object.__setattr__(self, "sigma", check_range("sigma", pair, 0.0, math.inf, low_open=True))

@@ -8,6 +8,7 @@ from typing import ClassVar
 from ffcv._core import OpCode
 from ffcv.transforms.base import Op, op
 from ffcv.transforms.chance import AppliedParams, Chance
+from ffcv.transforms.validation import one_of_two
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,6 @@ class Grayscale(Chance):
         return [op(OpCode.grayscale, params.applied)]
 
 
-def RandomGrayscale(gray_prob: float = 0.2, seed: int | None = None) -> Grayscale:
-    """FFCV-SSL's name for `Grayscale`."""
-    return Grayscale(gray_prob, seed)
+def RandomGrayscale(gray_prob: float = 0.2, seed: int | None = None, *, p: float | None = None) -> Grayscale:
+    """FFCV-SSL's name for `Grayscale`; `p` is torchvision's for `gray_prob`."""
+    return Grayscale(one_of_two("gray_prob", gray_prob, 0.2, "p", p), seed)

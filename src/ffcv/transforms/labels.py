@@ -1,6 +1,7 @@
 """What was done to images, as arrays: a label pipeline states the parameters of the image pipeline beside it.
 
-One wrapper around the same definitions: with the same arguments and seed, the same parameters.
+One wrapper around the same definitions: with the same arguments and seed, the same parameters. So whatever draws needs
+a seed in both pipelines; loaders refuse labels without one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Label(RandomTransform):
     """
 
     def __init__(self, transform: ImageTransform) -> None:
+        if not isinstance(transform, ImageTransform):
+            raise ValueError(f"transform must be an image transform, got {transform!r}")
         self.transform = transform
         self.family, self.seed, self.draws = transform.family, transform.seed, transform.draws  # type: ignore[misc]
         self.further_seeds = transform.further_seeds
@@ -49,6 +52,8 @@ class LabelDecoder(ArrayDecoder):
     """
 
     def __init__(self, decoder: ImageDecoder) -> None:
+        if not isinstance(decoder, ImageDecoder):
+            raise ValueError(f"decoder must be an image decoder, got {decoder!r}")
         self.decoder = decoder
         self.family, self.seed, self.draws = decoder.family, decoder.seed, decoder.draws  # type: ignore[misc]
         self.further_seeds = decoder.further_seeds
@@ -67,6 +72,9 @@ class LabelDecoder(ArrayDecoder):
 
     def array(self, params: Any) -> np.ndarray:
         return np.stack(params[:6], axis=1).astype(np.int32)
+
+    def __repr__(self) -> str:
+        return f"LabelDecoder({self.decoder!r})"
 
 
 def LabelRandomResizedCrop(

@@ -13,11 +13,18 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ffcv.transforms.base import ArrayDecoder
-from ffcv.transforms.validation import check_count, check_number, check_range, check_seed, check_size
+from ffcv.transforms.validation import MOST_DRAWS, check_count, check_number, check_range, check_seed, check_size
 
 
 class MaskParams(NamedTuple):
     mask: np.ndarray  # bool [B, h, w], True where a patch is masked
+
+
+def _check_draws(mask: RandomMask | BlockMask) -> None:
+    if mask.draws > MOST_DRAWS:
+        raise ValueError(
+            f"grid must have at most {MOST_DRAWS} patches (with the draws of all blocks, if any), got {mask.grid!r}"
+        )
 
 
 def _lowest(priority: np.ndarray, count: int) -> np.ndarray:
@@ -45,6 +52,7 @@ class RandomMask(ArrayDecoder):
         object.__setattr__(self, "grid", check_size("grid", self.grid))
         check_number("ratio", self.ratio, 0.0, 1.0)
         check_seed("seed", self.seed)
+        _check_draws(self)
 
     @property
     def draws(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -89,6 +97,7 @@ class BlockMask(ArrayDecoder):
         object.__setattr__(self, "aspect", check_range("aspect", self.aspect, 0.0, math.inf, low_open=True))
         check_count("num_blocks", self.num_blocks, 1)
         check_seed("seed", self.seed)
+        _check_draws(self)
 
     @property
     def draws(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from ffcv.transforms.base import BatchTransform, SampleTransform
+from ffcv.transforms.form import Form
+from ffcv.transforms.tensors import send, tensor_of
 from ffcv.transforms.validation import check_count, check_number, check_seed
 
 
@@ -75,8 +77,8 @@ class ImageMixup(_Mixup):
     """weight * image + (1 - weight) * the image before it in the batch; uint8 or float, arrays or tensors."""
 
     def apply(self, batch: Any, params: MixupParams) -> Any:
-        x = torch.as_tensor(batch)
-        weight = torch.from_numpy(params.weight.astype(np.float32)).to(x.device).view(-1, *[1] * (x.ndim - 1))
+        x = tensor_of(batch)
+        weight = send([params.weight], x.device)[0].view(-1, *[1] * (x.ndim - 1))
         mixed = torch.lerp(x.roll(1, 0).float(), x.float(), weight)
         mixed = (mixed if x.is_floating_point() else mixed.round()).to(x.dtype)
         return mixed.numpy() if isinstance(batch, np.ndarray) else mixed
@@ -87,8 +89,8 @@ class LabelMixup(_Mixup):
     """Labels [B] or [B, 1] -> float32 [B, 3]: the label, the label before it in the batch, the weight of the first."""
 
     def apply(self, batch: Any, params: MixupParams) -> Any:
-        labels = torch.as_tensor(batch).reshape(len(batch)).float()
-        weight = torch.from_numpy(params.weight.astype(np.float32)).to(labels.device)
+        labels = tensor_of(batch).reshape(len(batch)).float()
+        weight = send([params.weight], labels.device)[0]
         table = torch.stack([labels, labels.roll(1, 0), weight], dim=1)
         return table.numpy() if isinstance(batch, np.ndarray) else table
 
@@ -98,6 +100,10 @@ class MixupToOneHot(BatchTransform):
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = check_count("num_classes", num_classes, 1)
+
+    def after(self, form: Form) -> Form:
+        form.check_tensor(self)
+        return form
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         weights = torch.zeros(len(batch), self.num_classes, device=batch.device)

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from ffcv.transforms.base import BatchTransform
+from ffcv.transforms.form import Form
 
 
 class ModuleWrapper(BatchTransform):
-    """Applies a `torch.nn.Module` (kornia, torchvision v2, your own) to the batch's tensor, without gradients."""
+    """Applies a `torch.nn.Module` (kornia, torchvision v2, your own) to the batch's tensor, without gradients.
+
+    So `ToTensor()` stands before it; and `ToTorchImage()`, where it expects images [B, 3, H, W].
+    """
 
     def __init__(self, module: torch.nn.Module) -> None:
+        if not isinstance(module, torch.nn.Module):
+            raise ValueError(f"module must be a torch.nn.Module, got {module!r}; wrap a function in BatchFunction")
         self.module = module
 
+    def after(self, form: Form) -> Form:
+        form.check_tensor(self)
+        is_unpermuted = form.holds_images and not form.channels_first and not form.is_foreign
+        if is_unpermuted and any(_of_image_libraries(self.module)):
+            warnings.warn(
+                f"{self!r} takes images [B, 3, H, W], but they are [B, H, W, 3] there: put ToTorchImage() before it",
+                stacklevel=2,
+            )
+        return form.in_foreign_hands(is_tensor=True, rescaled_by=_rescaled_by(self.module, form.rescaled_by))
+
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        if isinstance(batch, np.ndarray):  # which torchvision would pass through as it is
+            raise TypeError(f"{self!r} works on tensors, got a numpy array: put ToTensor() before it")
         with torch.no_grad():
             return self.module(batch)
 
@@ -39,9 +59,35 @@ class BatchFunction(BatchTransform):
             raise ValueError(f"function must be callable, got {function!r}")
         self.function = function
 
+    def after(self, form: Form) -> Form:
+        return form.in_foreign_hands(is_tensor=None, rescaled_by=None)
+
     def __call__(self, batch: Any) -> Any:
         with torch.no_grad():
             return self.function(batch)
 
     def __repr__(self) -> str:
         return f"BatchFunction({getattr(self.function, '__name__', self.function)!s})"
+
+
+def _of_image_libraries(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The module and its parts, as far as they are torchvision's or kornia's."""
+    for part in module.modules():
+        if type(part).__module__.partition(".")[0] in ("torchvision", "kornia"):
+            yield part
+            listed = getattr(part, "transforms", None)  # torchvision's containers keep their parts in a plain list
+            for each in listed if isinstance(listed, list | tuple) else ():
+                if isinstance(each, torch.nn.Module):
+                    yield from _of_image_libraries(each)
+
+
+def _rescaled_by(module: torch.nn.Module, before: str | None) -> str | None:
+    """What has taken the values out of 0..255 after `module`, as far as its parts are known to do that."""
+    result = before
+    for part in _of_image_libraries(module):
+        name, dtype = type(part).__name__, getattr(part, "dtype", None)
+        if name == "Normalize":
+            result = name
+        elif name == "ConvertImageDtype" or (name == "ToDtype" and getattr(part, "scale", False)):
+            result = None if dtype is torch.uint8 else name
+    return result

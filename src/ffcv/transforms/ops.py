@@ -8,16 +8,21 @@ import numpy as np
 import torch
 
 from ffcv.transforms.base import BatchTransform, Output
+from ffcv.transforms.form import Form
+from ffcv.transforms.tensors import tensor_of
 
 
 class ToTensor(BatchTransform):
-    """numpy array -> torch tensor that shares its memory."""
+    """numpy array -> torch tensor, which shares its memory where torch can (`tensor_of`)."""
 
     def fold(self, output: Output) -> Output | None:
         return output.with_(is_tensor=True)
 
+    def after(self, form: Form) -> Form:
+        return form.with_(is_tensor=True)
+
     def __call__(self, batch: Any) -> torch.Tensor:
-        return batch if isinstance(batch, torch.Tensor) else torch.from_numpy(batch)
+        return tensor_of(batch)
 
     def __repr__(self) -> str:
         return "ToTensor()"
@@ -39,6 +44,12 @@ class ToTorchImage(BatchTransform):
         if not output.is_tensor or output.is_torch_image:
             return None
         return output.with_(channels_first=not self.channels_last, is_torch_image=True)
+
+    def after(self, form: Form) -> Form:
+        form.check_tensor(self)
+        if form.holds_images and form.channels_first and not form.is_foreign:
+            raise ValueError(f"{self!r} makes [B, 3, H, W] of [B, H, W, 3], which has happened before it: put it once")
+        return form.with_(is_tensor=True, channels_first=True)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or batch.shape[-1] != 3:
@@ -63,6 +74,10 @@ class ToDevice(BatchTransform):
     def fold(self, output: Output) -> Output | None:
         return output if self.device.type == "cpu" and output.is_tensor else None
 
+    def after(self, form: Form) -> Form:
+        form.check_tensor(self)
+        return form.with_(is_tensor=True)
+
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         return batch.to(self.device, non_blocking=self.non_blocking)
 
@@ -70,33 +85,42 @@ class ToDevice(BatchTransform):
         return f"ToDevice({self.device})"
 
 
-class Convert(BatchTransform):
+class _Typed(BatchTransform):
+    """What takes a dtype: torch's for tensors, numpy's (or what numpy makes one of) for arrays."""
+
+    def __init__(self, target_dtype: Any) -> None:
+        if not isinstance(target_dtype, torch.dtype):
+            try:
+                np.dtype(target_dtype)
+            except TypeError:
+                raise ValueError(f"target_dtype must be a torch or numpy dtype, got {target_dtype!r}") from None
+        self.target_dtype = target_dtype
+
+    def after(self, form: Form) -> Form:
+        check = form.check_tensor if isinstance(self.target_dtype, torch.dtype) else form.check_array
+        check(self)
+        return form
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.target_dtype})"
+
+
+class Convert(_Typed):
     """Changes the dtype of the values: a torch dtype for tensors, a numpy dtype for arrays.
 
     The core itself writes uint8, float16, float32 and (tensors) bfloat16, rounded to nearest even.
     """
 
-    def __init__(self, target_dtype: Any) -> None:
-        self.target_dtype = target_dtype
-
     def fold(self, output: Output) -> Output | None:
         return output.converted(self.target_dtype)
 
     def __call__(self, batch: Any) -> Any:
-        return batch.astype(self.target_dtype) if isinstance(batch, np.ndarray) else batch.to(self.target_dtype)
-
-    def __repr__(self) -> str:
-        return f"Convert({self.target_dtype})"
+        dtype: Any = self.target_dtype
+        return batch.astype(dtype) if isinstance(batch, np.ndarray) else batch.to(dtype)
 
 
-class View(BatchTransform):
-    """Reads the same bytes as another dtype."""
-
-    def __init__(self, target_dtype: Any) -> None:
-        self.target_dtype = target_dtype
+class View(_Typed):
+    """Reads the same bytes as another dtype: a torch dtype for tensors, a numpy dtype for arrays."""
 
     def __call__(self, batch: Any) -> Any:
         return batch.view(self.target_dtype)
-
-    def __repr__(self) -> str:
-        return f"View({self.target_dtype})"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from ffcv.transforms.base import SampleTransform
+from ffcv.transforms.tensors import send, tensor_of
 from ffcv.transforms.validation import check_range, is_number
 
 
@@ -60,13 +60,16 @@ class Poison(_Chosen):
     def apply(self, batch: Any, params: ChosenParams) -> Any:
         if batch.shape[1:] != self.mask.shape:
             raise ValueError(f"mask is {list(self.mask.shape)}, but the images are {list(batch.shape[1:])}")
-        result = torch.as_tensor(batch).clone()
-        rows = torch.from_numpy(params.applied).to(result.device)
-        alpha = torch.from_numpy(self.alpha).to(result.device)[..., None]
-        mask = torch.from_numpy(self.mask).to(result.device)
+        result = tensor_of(batch).clone()
+        rows, alpha, mask = send([np.flatnonzero(params.applied), self.alpha[..., None], self.mask], result.device)
+        rows = rows.long()
         mixed = (result[rows].float() * (1.0 - alpha) + mask * alpha).clamp(*self.clamp)
         result[rows] = mixed.to(result.dtype)
         return result.numpy() if isinstance(batch, np.ndarray) else result
+
+    def __repr__(self) -> str:
+        height, width, _ = self.mask.shape
+        return f"Poison({height}x{width} mask, {len(self.indices)} indices, clamp={self.clamp})"
 
 
 class ReplaceLabel(_Chosen):
@@ -85,6 +88,10 @@ class ReplaceLabel(_Chosen):
 
     def apply(self, batch: Any, params: ChosenParams) -> Any:
         result = batch.copy() if isinstance(batch, np.ndarray) else batch.clone()
-        rows = params.applied if isinstance(batch, np.ndarray) else torch.from_numpy(params.applied).to(batch.device)
+        rows: Any = np.flatnonzero(params.applied)
+        rows = rows if isinstance(batch, np.ndarray) else send([rows], batch.device)[0].long()
         result[rows] = self.new_label
         return result
+
+    def __repr__(self) -> str:
+        return f"ReplaceLabel({len(self.indices)} indices, {self.new_label})"

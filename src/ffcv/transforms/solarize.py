@@ -33,6 +33,9 @@ class Solarize(Chance):
         return [op(OpCode.solarize, params.applied, self.threshold)]
 
 
+RandomSolarize = Solarize
+
+
 def RandomSolarization(solarization_prob: float = 0.5, threshold: float = 128, seed: int | None = None) -> Solarize:
     """FFCV-SSL's name and argument order for `Solarize`."""
     return Solarize(threshold, solarization_prob, seed)

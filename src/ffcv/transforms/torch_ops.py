@@ -7,12 +7,15 @@ images every step rounds as the core does (`whole`), for float images nothing is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ffcv._core import OpCode
+from ffcv.transforms.tensors import send
 
 Tensor = torch.Tensor
 _WEIGHT_BITS = 14
@@ -20,8 +23,27 @@ _LUMA = (19595.0, 38470.0, 7471.0)  # ITU-R 601, times 65536
 _ORDERS = np.array(list(permutations(range(4))))
 
 
+class Rows(NamedTuple):
+    """The parameters of the samples that an operation works on."""
+
+    host: np.ndarray  # float32 [B, columns], see csrc/program.h
+    tables: Sequence[Tensor]  # float32, on the images' device: `host`, or what the operation's `prepare` makes of it
+
+    def column(self, index: int) -> Tensor:
+        """float32 [B, 1, 1, 1]."""
+        return self.tables[0][:, index].view(-1, 1, 1, 1)
+
+
+class _Operation(NamedTuple):
+    active: Callable[[np.ndarray], np.ndarray]  # bool [B]: which rows change anything
+    apply: Callable[[Tensor, Rows, bool], Tensor]
+    prepare: Callable[[np.ndarray, bool], list[np.ndarray]] = lambda parameters, whole: [parameters]
+
+
 def run(ops: Sequence[tuple[OpCode, np.ndarray]], images: Tensor) -> Tensor:
     """Applies operations with their parameters, float32 [B, columns], to images [B, 3, H, W]; a new tensor.
+
+    All numbers go to the images' device in one copy, and nothing is asked back: a GPU is never waited for.
 
     Raises:
         ValueError: `images` or `parameters` have another shape.
@@ -31,21 +53,35 @@ def run(ops: Sequence[tuple[OpCode, np.ndarray]], images: Tensor) -> Tensor:
     if any(len(parameters) != len(images) for _, parameters in ops):
         raise ValueError(f"parameters must be those of {len(images)} images")
     whole = not images.is_floating_point()
-    result = images.to(torch.float32, copy=True)
+    steps, arrays = [], []
     for code, parameters in ops:
-        active, function = _FUNCTIONS[code]
-        rows = np.flatnonzero(~np.isnan(parameters[:, 0]) & active(np.nan_to_num(parameters)))
-        if rows.size == len(parameters):
-            result = function(result, parameters, whole)
-        elif rows.size:
-            chosen = torch.from_numpy(rows).to(result.device)
-            result[chosen] = function(result[chosen], parameters[rows], whole)
+        operation = _OPERATIONS[code]
+        rows = np.flatnonzero(~np.isnan(parameters[:, 0]) & operation.active(np.nan_to_num(parameters)))
+        if rows.size:
+            chosen = parameters if rows.size == len(images) else parameters[rows]
+            tables = operation.prepare(chosen, whole)
+            steps.append((operation, chosen, len(tables)))
+            arrays += [rows, *tables]
+    sent = iter(send(arrays, images.device))
+    result = images.to(torch.float32, copy=True)
+    for operation, chosen, count in steps:
+        rows = next(sent)
+        given = Rows(chosen, [next(sent) for _ in range(count)])
+        result = _on_rows(result, rows, lambda x, of=operation, given=given: of.apply(x, given, whole))
     return result.to(images.dtype)
 
 
-def _column(values: np.ndarray, like: Tensor) -> Tensor:
-    """float32 [B, 1, 1, 1] on the images' device."""
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(like.device).view(-1, 1, 1, 1)
+def _on_rows(x: Tensor, rows: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """`x`, which may be overwritten, with some of its samples changed."""
+    if len(rows) == len(x):
+        return change(x)
+    indices = rows.long()
+    return x.index_copy_(0, indices, change(x[indices])) if len(rows) else x
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    """float64, but on Apple's GPUs, which have none and may thus round to a neighbouring pixel or value."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def luma(x: Tensor, whole: bool) -> Tensor:
@@ -66,7 +102,7 @@ def _brightness(x: Tensor, factor: Tensor, whole: bool) -> Tensor:
 
 
 def _contrast(x: Tensor, factor: Tensor, whole: bool) -> Tensor:
-    mean = luma(x, whole).double().mean(dim=(1, 2, 3), keepdim=True)
+    mean = luma(x, whole).to(_wide(x.device)).mean(dim=(1, 2, 3), keepdim=True)
     return blend((torch.floor(mean + 0.5) if whole else mean).float(), x, factor, whole)
 
 
@@ -74,7 +110,11 @@ def _saturation(x: Tensor, factor: Tensor, whole: bool) -> Tensor:
     return blend(luma(x, whole), x, factor, whole)
 
 
-def _hue(x: Tensor, turns: Tensor, whole: bool) -> Tensor:
+_FACES = np.array([[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]])
+"""Which of (value, q, p, t) is R, G and B on each face of the colour cube."""
+
+
+def _hue(x: Tensor, turns: Tensor, whole: bool, faces: Tensor) -> Tensor:
     """Pillow's eight-bit HSV and back; the hue's shift is a wrapping byte, as torchvision's."""
     step = torch.trunc if whole else (lambda value: value)
     r, g, b = x.split(1, dim=1)
@@ -98,46 +138,48 @@ def _hue(x: Tensor, turns: Tensor, whole: bool) -> Tensor:
     t = step(high * (1.0 - saturation * (1.0 - f)) + half)
     face = torch.remainder(face, 6.0).long()
     choices = torch.cat([high, q, p, t], dim=1)
-    pick = torch.tensor([[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]], device=x.device)
-    return torch.cat([choices.gather(1, pick[channel][face]) for channel in range(3)], dim=1)
+    return torch.cat([choices.gather(1, of_channel[face]) for of_channel in faces.long()], dim=1)
 
 
-def _color_jitter(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
-    steps = (_brightness, _contrast, _saturation, _hue)
+def _jitter_steps(parameters: np.ndarray, whole: bool) -> list[np.ndarray]:
+    """For each place in the order and each kind of change: the rows that it happens to, and its factors."""
     order = _ORDERS[parameters[:, 4].astype(np.int64)]
+    tables: list[np.ndarray] = [_FACES]
     for place in range(4):
-        for kind, function in enumerate(steps):
-            neutral = 0.0 if kind == 3 else 1.0
+        for kind, neutral in enumerate((1.0, 1.0, 1.0, 0.0)):
             rows = np.flatnonzero((order[:, place] == kind) & (parameters[:, kind] != neutral))
-            if rows.size:
-                chosen = torch.from_numpy(rows).to(x.device)
-                x = x.index_copy(0, chosen, function(x[chosen], _column(parameters[rows, kind], x), whole))
+            tables += [rows, parameters[rows, kind]]
+    return tables
+
+
+def _color_jitter(x: Tensor, given: Rows, whole: bool) -> Tensor:
+    faces, *steps = given.tables
+    functions = 4 * (_brightness, _contrast, _saturation, partial(_hue, faces=faces))
+    for function, rows, factors in zip(functions, steps[::2], steps[1::2], strict=True):
+        x = _on_rows(x, rows, lambda part, f=function, factors=factors: f(part, factors.view(-1, 1, 1, 1), whole))
     return x
 
 
-def _grayscale(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
-    return luma(x, whole).expand(-1, 3, -1, -1)
+def _grayscale(x: Tensor, given: Rows, whole: bool) -> Tensor:
+    return luma(x, whole).repeat(1, 3, 1, 1)
 
 
-def _solarize(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
-    return torch.where(x >= _column(parameters[:, 1], x), 255.0 - x, x)
+def _solarize(x: Tensor, given: Rows, whole: bool) -> Tensor:
+    return torch.where(x >= given.column(1), 255.0 - x, x)
 
 
-def _flip_horizontal(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
+def _flip_horizontal(x: Tensor, given: Rows, whole: bool) -> Tensor:
     return x.flip(3)
 
 
-def _flip_vertical(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
+def _flip_vertical(x: Tensor, given: Rows, whole: bool) -> Tensor:
     return x.flip(2)
 
 
-def _reflected(size: int, radius: int) -> np.ndarray:
+def _reflected(size: int, radius: int, device: torch.device) -> Tensor:
     """Indices -radius..size+radius-1, mirrored into 0..size-1 without repeating the border, however far out."""
-    index = np.abs(np.arange(-radius, size + radius))
-    if size == 1:
-        return np.zeros_like(index)
-    index %= 2 * (size - 1)
-    return np.where(index < size, index, 2 * (size - 1) - index)
+    index = torch.arange(-radius, size + radius, device=device).abs() % max(1, 2 * (size - 1))
+    return torch.where(index < size, index, 2 * (size - 1) - index)
 
 
 def _blur_rows(x: Tensor, weights: Tensor) -> Tensor:
@@ -146,7 +188,7 @@ def _blur_rows(x: Tensor, weights: Tensor) -> Tensor:
     Tap by tap rather than by conv2d, which on a GPU rounds to the eleven bits of TF32 and runs a kernel a sample.
     """
     width, radius = x.shape[3], weights.shape[-1] // 2
-    padded = x[..., torch.from_numpy(_reflected(width, radius)).to(x.device)]
+    padded = x[..., _reflected(width, radius, x.device)]
     result = x * weights[..., radius : radius + 1]
     for d in range(1, radius + 1):
         pair = padded[..., radius - d : radius - d + width] + padded[..., radius + d : radius + d + width]
@@ -154,7 +196,7 @@ def _blur_rows(x: Tensor, weights: Tensor) -> Tensor:
     return result
 
 
-def _gaussian_blur(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
+def _blur_weights(parameters: np.ndarray, whole: bool) -> list[np.ndarray]:
     kernel_size = int(parameters[0, 1])
     distance = np.arange(kernel_size) - kernel_size // 2
     weights = np.exp(-0.5 * (distance / parameters[:, :1].astype(np.float64)) ** 2)
@@ -163,22 +205,26 @@ def _gaussian_blur(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
         fixed = np.rint(weights * (1 << _WEIGHT_BITS))
         fixed[:, kernel_size // 2] += (1 << _WEIGHT_BITS) - fixed.sum(axis=1)
         weights = fixed / (1 << _WEIGHT_BITS)
-    taps = torch.from_numpy(weights.astype(np.float32)).to(x.device).view(-1, 1, 1, kernel_size)
+    return [weights]
+
+
+def _gaussian_blur(x: Tensor, given: Rows, whole: bool) -> Tensor:
+    taps = given.tables[0][:, None, None, :]
     rows = _blur_rows(x, taps)
     rows = torch.floor(rows * 128.0 + 0.5) / 128.0 if whole else rows
     blurred = _blur_rows(rows.transpose(2, 3), taps).transpose(2, 3)
     return torch.floor(blurred + 0.5).clamp(0.0, 255.0) if whole else blurred
 
 
-def _affine(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
+def _affine(x: Tensor, given: Rows, whole: bool) -> Tensor:
     batch, _, height, width = x.shape
-    exact = parameters.astype(np.float64)
-    m = torch.from_numpy(exact[:, 4::2] + exact[:, 5::2]).to(x.device).view(batch, 6, 1, 1)
+    wide, numbers = _wide(x.device), given.tables[0]
+    m = (numbers[:, 4::2].to(wide) + numbers[:, 5::2].to(wide)).view(batch, 6, 1, 1)
     a, b, c, d, e, f = m.unbind(1)
-    column = torch.arange(width, device=x.device, dtype=torch.float64).view(1, 1, width)
-    row = torch.arange(height, device=x.device, dtype=torch.float64).view(1, height, 1)
-    fill = torch.from_numpy(np.ascontiguousarray(parameters[:, 1:4])).to(x.device).view(batch, 3, 1, 1)
-    if parameters[0, 0] != 0:
+    column = torch.arange(width, device=x.device, dtype=wide).view(1, 1, width)
+    row = torch.arange(height, device=x.device, dtype=wide).view(1, height, 1)
+    fill = numbers[:, 1:4, None, None]
+    if given.host[0, 0] != 0:
         source_x, source_y = a * (column + 0.5) + b * (row + 0.5) + c, d * (column + 0.5) + e * (row + 0.5) + f
         known = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
         return torch.where(known.unsqueeze(1), _bilinear(x, source_x - 0.5, source_y - 0.5, whole), fill)
@@ -205,24 +251,27 @@ def _pixels(x: Tensor, column: Tensor, row: Tensor) -> Tensor:
 def _bilinear(x: Tensor, column: Tensor, row: Tensor, whole: bool) -> Tensor:
     left, top = torch.floor(column), torch.floor(row)
     across, down = (column - left).unsqueeze(1), (row - top).unsqueeze(1)
-    corners = [_pixels(x, left + dx, top + dy).double() for dy in (0, 1) for dx in (0, 1)]
+    corners = [_pixels(x, left + dx, top + dy).to(column.dtype) for dy in (0, 1) for dx in (0, 1)]
     upper = corners[0] + (corners[1] - corners[0]) * across
     lower = corners[2] + (corners[3] - corners[2]) * across
     mixed = upper + (lower - upper) * down
     return (mixed.trunc() if whole else mixed).float()
 
 
-def _fill_box(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
-    top, left, height, width = (_column(parameters[:, i], x) for i in range(4))
+def _fill_box(x: Tensor, given: Rows, whole: bool) -> Tensor:
+    top, left, height, width = (given.column(i) for i in range(4))
     row = torch.arange(x.shape[2], device=x.device).view(1, 1, -1, 1)
     column = torch.arange(x.shape[3], device=x.device).view(1, 1, 1, -1)
     inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
-    colour = torch.from_numpy(np.ascontiguousarray(parameters[:, 4:7])).to(x.device).view(-1, 3, 1, 1)
-    return torch.where(inside, colour, x)
+    return torch.where(inside, given.tables[0][:, 4:7, None, None], x)
 
 
-def _posterize(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
-    step = _column(2.0 ** (8.0 - np.maximum(parameters[:, 0], 0.0)), x)
+def _posterize_steps(parameters: np.ndarray, whole: bool) -> list[np.ndarray]:
+    return [2.0 ** (8.0 - np.maximum(parameters[:, :1], 0.0))]
+
+
+def _posterize(x: Tensor, given: Rows, whole: bool) -> Tensor:
+    step = given.column(0)
     return torch.floor(x / step) * step
 
 
@@ -231,7 +280,7 @@ def _look_up(x: Tensor, curves: Tensor) -> Tensor:
     return curves.float().gather(2, x.round().long().clamp(0, 255).flatten(2)).view(x.shape)
 
 
-def _equalize(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
+def _equalize(x: Tensor, given: Rows, whole: bool) -> Tensor:
     batch, _, height, width = x.shape
     planes = torch.arange(3 * batch, device=x.device).view(batch, 3, 1, 1)
     bins = (planes * 256 + x.round().long().clamp(0, 255)).flatten()
@@ -244,16 +293,16 @@ def _equalize(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
     return _look_up(x, curves)
 
 
-def _autocontrast(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
-    low = x.amin(dim=(2, 3), keepdim=True).double()
-    high = x.amax(dim=(2, 3), keepdim=True).double()
+def _autocontrast(x: Tensor, given: Rows, whole: bool) -> Tensor:
+    low = x.amin(dim=(2, 3), keepdim=True).to(_wide(x.device))
+    high = x.amax(dim=(2, 3), keepdim=True).to(_wide(x.device))
     scale = torch.full_like(high, 255.0) / torch.where(high > low, high - low, 1.0)  # 255 / x multiplies by 1 / x
     stretched = (x * scale + (-low * scale)).clamp(0.0, 255.0)
     stretched = (stretched.trunc() if whole else stretched).float()
     return torch.where(high > low, stretched, x)
 
 
-def _sharpness(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
+def _sharpness(x: Tensor, given: Rows, whole: bool) -> Tensor:
     height, width = x.shape[2:]
     if min(height, width) < 3:
         return x
@@ -263,7 +312,7 @@ def _sharpness(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
     smooth = torch.floor((2.0 * smooth + 13.0) / 26.0) if whole else smooth / 13.0
     result = x.clone()
     inner = result[:, :, 1:-1, 1:-1]
-    inner.copy_(blend(smooth, inner.clone(), _column(parameters[:, 0], x), whole))
+    inner.copy_(blend(smooth, inner.clone(), given.column(0), whole))
     return result
 
 
@@ -274,14 +323,14 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def _noise(x: Tensor, parameters: np.ndarray, whole: bool) -> Tensor:
-    keys = torch.from_numpy(parameters[:, 2:].astype(np.int64)).to(x.device)
+def _noise(x: Tensor, given: Rows, whole: bool) -> Tensor:
+    keys = given.tables[0][:, 2:].long()
     position = torch.arange(x[0].numel(), device=x.device)
     first = _mix((_mix((position + keys[:, :1] * 0x9E3779B9) & 0xFFFFFFFF) + keys[:, 1:] * 0x85EBCA6B) & 0xFFFFFFFF)
     second = _mix((first + 0x9E3779B9) & 0xFFFFFFFF)
     radius = torch.sqrt(-2.0 * torch.log(((first >> 9).float() + 0.5) * 2.0**-23))
     normal = radius * torch.sin(2.0 * torch.pi * ((second >> 8).float() * 2.0**-24 - 0.5))
-    noisy = x + (_column(parameters[:, 0], x) + _column(parameters[:, 1], x) * normal.view(x.shape))
+    noisy = x + (given.column(0) + given.column(1) * normal.view(x.shape))
     noisy = noisy.clamp(0.0, 255.0)
     return torch.floor(noisy + 0.5) if whole else noisy
 
@@ -294,20 +343,18 @@ def _always(parameters: np.ndarray) -> np.ndarray:
     return np.ones(len(parameters), bool)
 
 
-_Active = Callable[[np.ndarray], np.ndarray]
-_Function = Callable[[Tensor, np.ndarray, bool], Tensor]
-_FUNCTIONS: dict[OpCode, tuple[_Active, _Function]] = {
-    OpCode.flip_horizontal: (_first, _flip_horizontal),
-    OpCode.color_jitter: (_always, _color_jitter),
-    OpCode.grayscale: (_first, _grayscale),
-    OpCode.solarize: (_first, _solarize),
-    OpCode.gaussian_blur: (_first, _gaussian_blur),
-    OpCode.flip_vertical: (_first, _flip_vertical),
-    OpCode.affine: (_always, _affine),
-    OpCode.fill_box: (lambda parameters: (parameters[:, 2] > 0) & (parameters[:, 3] > 0), _fill_box),
-    OpCode.posterize: (lambda parameters: parameters[:, 0] < 8, _posterize),
-    OpCode.equalize: (_first, _equalize),
-    OpCode.autocontrast: (_first, _autocontrast),
-    OpCode.sharpness: (lambda parameters: parameters[:, 0] != 1, _sharpness),
-    OpCode.noise: (lambda parameters: (parameters[:, 0] != 0) | (parameters[:, 1] != 0), _noise),
+_OPERATIONS: dict[OpCode, _Operation] = {
+    OpCode.flip_horizontal: _Operation(_first, _flip_horizontal),
+    OpCode.color_jitter: _Operation(_always, _color_jitter, _jitter_steps),
+    OpCode.grayscale: _Operation(_first, _grayscale),
+    OpCode.solarize: _Operation(_first, _solarize),
+    OpCode.gaussian_blur: _Operation(_first, _gaussian_blur, _blur_weights),
+    OpCode.flip_vertical: _Operation(_first, _flip_vertical),
+    OpCode.affine: _Operation(_always, _affine),
+    OpCode.fill_box: _Operation(lambda parameters: (parameters[:, 2] > 0) & (parameters[:, 3] > 0), _fill_box),
+    OpCode.posterize: _Operation(lambda parameters: parameters[:, 0] < 8, _posterize, _posterize_steps),
+    OpCode.equalize: _Operation(_first, _equalize),
+    OpCode.autocontrast: _Operation(_first, _autocontrast),
+    OpCode.sharpness: _Operation(lambda parameters: parameters[:, 0] != 1, _sharpness),
+    OpCode.noise: _Operation(lambda parameters: (parameters[:, 0] != 0) | (parameters[:, 1] != 0), _noise),
 }

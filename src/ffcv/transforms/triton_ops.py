@@ -1,6 +1,6 @@
 """Colour operations and normalisation of uint8 images in one or two passes on a CUDA device, in Triton.
 
-The same steps as `torch_ops`, and the same values to the bit: float32 without contraction into FMA, divisions rounded to
+The same steps as `torch_ops`, the same values to the bit: float32 without contraction into FMA, divisions rounded to
 nearest. Where a batch's contrast changes, a first pass sums its grey values; the second pass does everything else,
 reading each byte once and writing each result once.
 """

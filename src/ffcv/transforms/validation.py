@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 LARGEST_SIDE = 65535  # pixels; what a .beton file can hold
+MOST_DRAWS = 1 << 18  # uniforms an operation and sample: what the core draws
 
 
 def is_number(value: object) -> bool:
@@ -15,7 +17,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _numbers(value: object) -> list[Any]:
+def numbers_in(value: object) -> list[Any]:
     """The elements of a list, tuple or array of finite numbers; empty for anything else."""
     elements = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else []
     return elements if all(is_number(element) for element in elements) else []
@@ -26,20 +28,28 @@ def check_probability(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a probability in [0, 1], got {value!r}")
 
 
+def size_of(value: object) -> tuple[int, int] | None:
+    """(height, width) from one positive whole number or a pair of them; None for anything else."""
+    pair: list[Any] = [value, value] if is_number(value) else numbers_in(value)
+    if len(pair) != 2 or not all(1 <= side <= LARGEST_SIDE and int(side) == side for side in pair):
+        return None
+    return int(pair[0]), int(pair[1])
+
+
 def check_size(name: str, value: object) -> tuple[int, int]:
     """(height, width) from one positive whole number or a pair of them."""
-    pair: list[Any] = [value, value] if is_number(value) else _numbers(value)
-    if len(pair) != 2 or not all(1 <= side <= LARGEST_SIDE and int(side) == side for side in pair):
+    size = size_of(value)
+    if size is None:
         raise ValueError(
             f"{name} must be a positive number of pixels or a pair (height, width), at most {LARGEST_SIDE}, "
             f"got {value!r}"
         )
-    return int(pair[0]), int(pair[1])
+    return size
 
 
 def check_range(name: str, value: object, low: float, high: float, *, low_open: bool = False) -> tuple[float, float]:
     """An ordered pair (min, max) of finite numbers within low..high (`low_open`: above low)."""
-    pair = _numbers(value)
+    pair = numbers_in(value)
     if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high or (low_open and pair[0] == low):
         allowed = f"{'(' if low_open else '['}{low:g}, {high:g}]"
         raise ValueError(f"{name} must be a pair (min, max) with min <= max within {allowed}, got {value!r}")
@@ -48,7 +58,7 @@ def check_range(name: str, value: object, low: float, high: float, *, low_open: 
 
 def check_pair(name: str, value: object, meaning: str, low: float = -math.inf, high: float = math.inf) -> None:
     """Two finite numbers within low..high; `meaning` says of what."""
-    pair = _numbers(value)
+    pair = numbers_in(value)
     if len(pair) != 2 or not all(low <= number <= high for number in pair):
         allowed = "" if math.isinf(low) else f" within [{low:g}, {high:g}]"
         raise ValueError(f"{name} must be None or a pair {meaning}{allowed}, got {value!r}")
@@ -59,16 +69,34 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def check_interpolation(value: object, allowed: Sequence[str]) -> str:
+    """One of the names in `allowed`, which torchvision's `InterpolationMode` may spell."""
+    name = str(getattr(value, "value", value)).lower()
+    check_choice("interpolation", name, allowed)
+    return name
+
+
+def one_of_two(name: str, value: Any, default: Any, alias: str, other: Any) -> Any:
+    """`value`, or what is given (not None) under the argument's other name; both is one too many."""
+    if other is None:
+        return value
+    if value != default:
+        raise ValueError(f"{alias} is another name for {name}; both are given: {other!r}, {value!r}")
+    return other
+
+
 def check_seed(name: str, value: int | None) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
         raise ValueError(f"{name} must be an int or None, got {value!r}")
 
 
 def check_colour(name: str, value: Any) -> tuple[int, int, int]:
-    """(R, G, B) from one number or three, each in 0..255."""
-    triple = 3 * [value] if is_number(value) else _numbers(value)
+    """(R, G, B) from one number or three, each in 0..255; of fractions the whole part, as in FFCV, with a warning."""
+    triple = 3 * [value] if is_number(value) else numbers_in(value)
     if len(triple) != 3 or not all(0 <= v <= 255 for v in triple):
         raise ValueError(f"{name} must be one number or three (R, G, B) within 0..255, got {value!r}")
+    if any(v != int(v) for v in triple):
+        warnings.warn(f"{name} is a colour in whole steps of 0..255: {value!r} loses its fractions", stacklevel=4)
     return int(triple[0]), int(triple[1]), int(triple[2])
 
 

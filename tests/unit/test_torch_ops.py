@@ -1,0 +1,90 @@
+"""apply_torch on a device: what goes there, and that nothing is asked back; tests/parity compares the pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import ffcv.transforms as T
+from ffcv.transforms.base import ImageDecoder
+from torchvision_cases import CASES, draw
+
+TRANSFORMS = {name: case.transform for name, case in CASES.items() if not isinstance(case.transform, ImageDecoder)}
+TRANSFORMS |= {
+    "GaussianNoise": T.GaussianNoise(sigma=0.1),
+    "some noise": T.GaussianNoise(sigma=0.1, p=0.5),
+    "some blur": T.Blur(5, p=0.5),
+    "Compose": T.Compose([T.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), T.Grayscale(0.3), T.Blur(9, p=0.5)]),
+}
+BATCH, SIZE = 16, (40, 48)
+
+
+class Traffic(TorchDispatchMode):
+    """Counts copies between the host and torch's device without data, on which asking for a value is an error."""
+
+    copies = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        devices = {each.device.type for each in (*args, result) if isinstance(each, torch.Tensor) and each.ndim}
+        self.copies += len(devices) > 1
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_all_numbers_go_to_the_device_at_once(name: str, dtype: torch.dtype) -> None:
+    transform = TRANSFORMS[name]
+    params = draw(transform, np.tile(np.array([SIZE]), (BATCH, 1)))
+    images = torch.empty(BATCH, 3, *SIZE, dtype=dtype, device="meta")
+    with Traffic() as traffic:
+        result = transform.apply_torch(images, params)
+    assert (result.shape, result.dtype, result.device) == (images.shape, dtype, images.device)
+    assert traffic.copies == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "params", "copies"),
+    [
+        (T.ImageMixup(0.5, False), T.ImageMixup(0.5, False).sample(np.zeros((BATCH, 1)), np.arange(BATCH)), 1),
+        (T.Poison(np.zeros((*SIZE, 3)), np.zeros(SIZE), [3, 5]), T.ReplaceLabel([3, 5], 0).sample, 1),
+        (T.ReplaceLabel([3, 5], 0), T.ReplaceLabel([3, 5], 0).sample, 1),
+        (T.NormalizeImage((1, 2, 3), (1, 2, 3), np.float16), None, 1),
+    ],
+)
+def test_batch_operations_send_their_numbers_at_once(operation: Any, params: Any, copies: int) -> None:
+    params = params(np.empty((BATCH, 0)), np.arange(BATCH)) if callable(params) else params
+    images = torch.empty(BATCH, *SIZE, 3, dtype=torch.uint8, device="meta")
+    with Traffic() as traffic:
+        result = operation(images) if params is None else operation.apply(images, params)
+    assert result.device == images.device
+    assert traffic.copies == copies
+
+
+def test_some_samples_change_after_grey_ones() -> None:
+    """Grey channels must not share memory: what comes next is written into some of the samples."""
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, *SIZE), np.uint8))
+    grey, inverted = T.Grayscale(1.0), T.Invert(0.5)
+    both = T.Compose([grey, inverted])
+    params = draw(both, np.tile(np.array([SIZE]), (BATCH, 1)))
+    expected = inverted.apply_torch(grey.apply_torch(images, params[0]), params[1])
+    assert 0 < params[1].applied.sum() < BATCH
+    assert torch.equal(both.apply_torch(images, params), expected)
+
+
+def test_the_images_given_stay_as_they_are() -> None:
+    images = torch.full((BATCH, 3, *SIZE), 100.0)
+    for transform in TRANSFORMS.values():
+        transform.apply_torch(images, draw(transform, np.tile(np.array([SIZE]), (BATCH, 1))))
+    assert (images == 100.0).all()
+
+
+def test_no_operation_needs_no_numbers() -> None:
+    images = torch.zeros(2, 3, *SIZE, dtype=torch.uint8)
+    nothing = T.RandomApply([T.Invert()], p=0.0)
+    result = nothing.apply_torch(images, draw(nothing, np.tile(np.array([SIZE]), (2, 1))))
+    assert torch.equal(result, images)
