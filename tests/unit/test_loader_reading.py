@@ -1,8 +1,11 @@
 """Where the bytes come from, and what happens when they cannot be had."""
 
+import errno
 import os
+import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from ffcv.fields.rgb_image import encode_jpeg
 from ffcv.loader.read_ahead import WindowSource, _requests, read_ahead
 from ffcv.pipeline.source import FileSource
 from ffcv.reader import Reader
-from ffcv.transforms import CenterCrop, RandomResizedCrop, ToTensor
+from ffcv.transforms import BatchFunction, CenterCrop, RandomResizedCrop, ToTensor
 from small_files import write_numbers
 
 COUNT = 23
@@ -213,6 +216,85 @@ def test_a_deleted_file_stays_readable(copy: Path, os_cache: bool) -> None:
     assert len(list(iterator)) == 5
 
 
+def test_a_relative_path_is_that_of_opening(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / copy.name).write_bytes(copy.read_bytes())
+    monkeypatch.chdir(copy.parent)
+    loader = loader_of(Path(copy.name))
+    monkeypatch.chdir(elsewhere)
+    assert len(list(loader)) == 6
+    assert len(list(pickle.loads(pickle.dumps(loader)))) == 6
+    (elsewhere / copy.name).unlink()
+    assert len(list(pickle.loads(pickle.dumps(loader)))) == 6
+
+
+def test_a_folder_that_became_a_file_has_deleted_what_was_in_it(copy: Path, tmp_path: Path, os_cache: bool) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    copy.rename(folder / copy.name)
+    iterator = iter(loader_of(folder / copy.name, os_cache=os_cache))
+    next(iterator)
+    folder.rename(tmp_path / "moved")
+    folder.write_bytes(b"")
+    assert len(list(iterator)) == 5
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "message"),
+    [
+        ("stat", errno.ESTALE, r"its path could not be examined any more \(Stale file handle\)"),
+        ("stat", errno.EACCES, r"its path could not be examined any more \(Permission denied\)"),
+        ("fstat", errno.EIO, r"it could not be examined any more \(Input/output error\)"),
+    ],
+)
+def test_what_a_network_drive_says_names_the_sample(
+    copy: Path, os_cache: bool, monkeypatch: pytest.MonkeyPatch, call: str, number: int, message: str
+) -> None:
+    loader = loader_of(copy, os_cache=os_cache)
+
+    def fails(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fails)
+        with pytest.raises(FormatError, match=rf"{message} while it was open, noticed at sample 0 \(offset \d+\)"):
+            next(iter(loader))
+    assert len(list(loader)) == 6
+
+
+def test_an_exception_does_not_wait_for_reads_under_way(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffcv.loader.read_ahead._FIRST_WINDOW", 1)
+    first, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def read(self, *args: Any) -> None:
+            if first.is_set():
+                release.wait(60)
+                ended.set()
+            first.set()
+            self.file.read(*args)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    def fails(images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no good")
+
+    pipelines = {"image": [RandomResizedCrop((24, 24)), ToTensor(), BatchFunction(fails)]}
+    loader = Loader(copy, 1, os_cache=False, pipelines=pipelines, num_workers=1)
+    loader.plan.source.file = Slow(loader.plan.source.file)  # type: ignore[assignment]
+    iterator = iter(loader)
+    with pytest.raises(RuntimeError, match="no good"):
+        next(iterator)
+    assert not ended.is_set()
+    release.set()
+    iterator.close()
+
+
 def test_the_core_names_the_offset_of_a_failed_read(tmp_path: Path) -> None:
     path = tmp_path / "short"
     path.write_bytes(b"0123456789")
@@ -292,6 +374,24 @@ def test_bad_samples_are_replaced_by_the_same_ones_always(damaged: Path, beton: 
     for clean, mended in zip(good, loader_of(damaged, on_error="replace"), strict=True):
         same = (clean.label == mended.label).flatten()
         assert torch.equal(clean.image[same], mended.image[same])
+
+
+def test_replacements_are_samples_of_the_epoch(damaged: Path, os_cache: bool) -> None:
+    chosen = [6, 7, 1, 2, 3, 1]
+    loader = loader_of(damaged, os_cache=os_cache, on_error="replace", sampler=chosen)
+    found = [label for batch in loader for label in batch.label.flatten().tolist()]
+    assert found[2:] == chosen[2:]
+    assert set(found[:2]) <= {1, 2, 3}
+    for other in (1, 3, 4):  # whatever the seed: most of the file's samples are none of the sampler's
+        labels = [batch.label for batch in loader_of(damaged, on_error="replace", sampler=chosen, seed=other)]
+        assert set(torch.cat(labels).flatten().tolist()) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_filtering_leaves_bad_samples_out(damaged: Path, policy: str) -> None:
+    kept = loader_of(damaged, on_error=policy).filter("image", lambda image: True)
+    assert kept.indices.tolist() == [*range(6), *range(8, COUNT)]
+    assert kept.bad_samples.policy == policy
 
 
 def labels_of_rank(path: Path, rank: int) -> list[int]:

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -286,6 +287,54 @@ def test_samplers_and_shuffle(numbers: Path) -> None:
         loader_of(numbers, order=None, sampler=DistributedSampler([1, 2, 3], num_replicas=1, rank=0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="pass either it or indices="):
         loader_of(numbers, order=None, sampler=[1], indices=[1])
+
+
+class OneRanksPart(TraversalOrder):
+    """As FFCV's documentation and its users write orders for several ranks."""
+
+    def __init__(self, loader: Loader) -> None:
+        super().__init__(loader)
+        if self.distributed:
+            self.sampler = DistributedSampler(
+                self.indices,  # type: ignore[arg-type]
+                num_replicas=loader.world_size,
+                rank=loader.rank,
+                shuffle=False,
+                seed=self.seed,
+                drop_last=False,
+            )
+
+    def sample_order(self, epoch: int) -> np.ndarray:
+        if not self.distributed:
+            return self.indices[::-1]
+        self.sampler.set_epoch(epoch)
+        return self.indices[np.array(list(self.sampler))]
+
+
+def test_orders_written_for_ffcv_are_cut_once(numbers: Path) -> None:
+    loaders = [loader_of(numbers, order=OneRanksPart, rank=rank, world_size=2) for rank in range(2)]
+    assert sorted(flat(flat(batches_of(loader)) for loader in loaders)) == list(range(COUNT))
+    for size in (51, 52):
+        with pytest.warns(UserWarning, match=rf"has {size} of 103 samples for 2 ranks: .* cut a second time"):
+            loader_of(numbers, order=None, sampler=list(range(size)), rank=0, world_size=2)
+    loader_of(numbers, order=None, sampler=list(range(50)), rank=0, world_size=2)
+    loader_of(numbers, order=None, sampler=list(range(51)))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [range, lambda n: list(range(n)), np.arange, torch.arange, lambda n: LazyOrder(n, lambda x: x)],
+)
+def test_orders_of_every_kind_wrap_around(numbers: Path, kind: Callable[[int], Any]) -> None:
+    class Given(TraversalOrder):
+        def sample_order(self, epoch: int) -> Any:
+            return kind(50)
+
+    last = [
+        batches_of(loader_of(numbers, 5, order=Given, pad=True, rank=rank, world_size=4, indices=range(50)))[-1]
+        for rank in range(4)
+    ]
+    assert last == [[40, 41, 42], [43, 44, 45], [46, 47, 48], [49, 0, 1]]
 
 
 def test_a_sampler_draws_in_the_thread_that_iterates(numbers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ class Loader:
         self._options = options
         self.reader = Reader(options["path"], custom_fields=dict(custom_fields or {}))
         self.path = self.fname = self.reader.path
+        options["path"] = os.path.abspath(self.path)  # opened again by `filter` and where it is unpickled
         self.num_workers = available_cores() if num_workers < 1 else num_workers
         self.os_cache = default_os_cache() if os_cache is None else bool(os_cache)
         self.drop_last = drop_last
@@ -142,7 +143,7 @@ class Loader:
             raise ValueError("sampler= already chooses the samples: pass either it or indices=")
         Compiler.num_threads = self.num_workers
         self._build()
-        self._cut.check(self._length(0), on_error)
+        self._cut.check(self._length(0), on_error, self.selection.size)
 
         self._next = self._reached = Position()
         self._latest: object | None = None  # names the pass that `_reached` is about; None: nothing has begun since
@@ -257,7 +258,15 @@ class Loader:
             pipelines[field_name] = given[field_name]
         mapper = {view: field for view, field in mapped.items() if view == field_name}
         plain = {"order": None, "order_kwargs": None, "sampler": None, "shuffle": None, "drop_last": False}
-        alone = {"rank": 0, "world_size": 1, "return_params": False, "return_indices": True, "seed": self.seed}
+        alone: dict[str, Any] = {
+            "rank": 0,
+            "world_size": 1,
+            "return_params": False,
+            "return_indices": True,
+            "seed": self.seed,
+        }
+        if self._options["on_error"] == "replace":
+            alone["on_error"] = "skip"  # bad samples have no value, and are no other samples
         options = self._options | plain | alone | {"custom_field_mapper": mapper, "pipelines": pipelines}
         if self._options["sampler"] is not None:
             options["indices"] = np.unique(self.traversal_order.sample_order(self.next_epoch))
@@ -329,7 +338,7 @@ class Loader:
             raise ValueError(f"the view {name!r} has the name of what return_params or return_indices adds: rename it")
         self.plan = Plan(self.reader, views, options["return_params"], options["return_indices"])
         self.reader.forget_allocations()  # the plan has taken what it needs
-        self.bad_samples = BadSamples(options["on_error"], self.seed, self.selection.size, self.selection.at)
+        self.bad_samples = BadSamples(options["on_error"], self.seed)
         self._renderers: dict[int, _core.Renderer] = {}
         self._streams = SideStreams(gpus_of(views))
         self._slots = SlotPool(max(1, len(views)) * (self.batches_ahead + 2), pin_memory=bool(self._streams))

@@ -97,22 +97,25 @@ def read_ahead(
     source: FileSource, batches: Iterator[np.ndarray], fields: Collection[str], window_bytes: int = WINDOW_BYTES
 ) -> Iterator[tuple[np.ndarray, WindowSource]]:
     """Yields every batch's samples together with the source that has the bytes of `fields`."""
-    with ThreadPoolExecutor(IO_THREADS, thread_name_prefix="ffcv-io") as pool:
-        windows = _windows(source, batches, fields, window_bytes, pool)
-        ready: deque[tuple[list[np.ndarray], WindowSource]] = deque()
-        try:
-            while True:
-                while len(ready) < 2 and (window := next(windows, None)) is not None:
-                    ready.append(window)
-                if not ready:
-                    return
-                group, window = ready.popleft()
-                window.wait()
-                for samples in group:
-                    yield samples, window
-                del window  # before the one after the next takes memory
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    pool = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="ffcv-io")
+    windows = _windows(source, batches, fields, window_bytes, pool)
+    ready: deque[tuple[list[np.ndarray], WindowSource]] = deque()
+    try:
+        while True:
+            while len(ready) < 2 and (window := next(windows, None)) is not None:
+                ready.append(window)
+            if not ready:
+                return
+            group, window = ready.popleft()
+            window.wait()
+            for samples in group:
+                yield samples, window
+            del window  # before the one after the next takes memory
+    except GeneratorExit:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # an error does not wait for reads under way
 
 
 def _windows(

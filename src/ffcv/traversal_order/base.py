@@ -22,13 +22,14 @@ class TraversalOrder(ABC):
     Attributes:
         loader: The loader, for its `reader`, `seed`, `world_size`, ...
         seed: The loader's.
-        distributed: Whether there are several ranks. The order is the same on all: the loader gives each its part.
+        distributed: Always False. Orders written for FFCV ask it whether to split the epoch among ranks, often with a
+            DistributedSampler; here the order is the same on all ranks, and the loader gives each its part.
     """
 
     def __init__(self, loader: Loader) -> None:
         self.loader: Loader = weakref.proxy(loader)  # the loader holds the order
         self.seed = loader.seed
-        self.distributed = loader.world_size > 1
+        self.distributed = False
 
     @property
     def indices(self) -> np.ndarray:
