@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from datasets import photo_samples, write_photos
 from ffcv import DatasetWriter, Loader, OrderOption, _core
 from ffcv._file_bytes import FileBytes
 from ffcv.errors import DecodeError, FormatError
-from ffcv.fields import BytesField, EncodedImage, RGBImageField
+from ffcv.fields import BytesField, EncodedImage, IntField, RGBImageField
 from ffcv.fields.rgb_image import encode_jpeg
 from ffcv.loader.read_ahead import WindowSource, _requests, read_ahead
 from ffcv.pipeline.source import FileSource
@@ -83,8 +84,12 @@ def test_windows_bound_the_memory_and_read_only_what_is_used(beton: Path) -> Non
     batches = [np.arange(i, min(i + 4, COUNT)) for i in range(0, COUNT, 4)]
     sizes = [int(source.reader.sizes(source.rows(b)["image"]["data_ptr"].astype(np.uint64)).sum()) for b in batches]
     seen: list[WindowSource] = []
-    for samples, window in read_ahead(source, iter(batches), {"image"}, window_bytes=2 * max(sizes)):
-        assert window.nbytes <= 2 * max(sizes) + (64 << 10)
+
+    def ungrouped() -> Iterator[tuple[np.ndarray, None]]:
+        return ((batch, None) for batch in batches)
+
+    for samples, window in read_ahead(source, ungrouped(), {"image"}, window_bytes=2 * max(sizes)):
+        assert window.nbytes <= 4 * max(sizes)
         pointers = source.rows(samples)["image"]["data_ptr"].astype(np.uint64)
         place = window.locate(pointers)
         assert place.file is None
@@ -95,8 +100,47 @@ def test_windows_bound_the_memory_and_read_only_what_is_used(beton: Path) -> Non
         seen.append(window)
     assert len({id(window) for window in seen}) > 1
     assert len(seen) == len(batches)
-    for _, window in read_ahead(source, iter(batches), {"label"}):
+    for _, window in read_ahead(source, ungrouped(), {"label"}):
         assert window.nbytes == 0
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pages of eight values of 250,000 bytes."""
+    path = tmp_path_factory.mktemp("pages") / "pages.beton"
+    writer = DatasetWriter(path, {"blob": BytesField(), "label": IntField()}, page_size=1 << 21, num_workers=1)
+    writer.from_indexed_dataset([(bytes([i]) * 250_000, i) for i in range(96)])
+    return path
+
+
+@pytest.mark.parametrize(("order", "most_requests"), [(OrderOption.QUASI_RANDOM, 12 + 4), (OrderOption.SEQUENTIAL, 12)])
+def test_whole_pages_are_read_once_in_one_request(pages: Path, order: OrderOption, most_requests: int) -> None:
+    """Of a quasi-random order all but the samples of batches that lie across the groups' borders: one of five has those
+    of the next group in it, three times."""
+    kwargs = {"pages_in_flight": 3} if order == OrderOption.QUASI_RANDOM else None
+    loader = Loader(pages, 5, order=order, order_kwargs=kwargs, os_cache=False, seed=2, num_workers=1, drop_last=False)
+    requests: list[int] = []
+
+    class Counted:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def read(self, start: int, out: np.ndarray) -> None:
+            requests.append(out.nbytes)
+            self.file.read(start, out)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    loader.plan.source.file = Counted(loader.plan.source.file)  # type: ignore[assignment]
+    labels = []
+    for batch in loader:
+        assert torch.equal(batch.blob[:, 0].long(), batch.label.flatten())
+        labels += batch.label.flatten().tolist()
+    assert sorted(labels) == list(range(96))
+    print(f"{order.name}: {len(requests)} requests, {sum(requests) / 96 / 250_000:.2f} times the bytes")
+    assert len(requests) <= most_requests
+    assert sum(requests) <= 1.25 * 96 * 250_000
 
 
 def test_bytes_and_arrays_come_through_windows_too(tmp_path: Path) -> None:

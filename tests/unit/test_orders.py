@@ -17,6 +17,7 @@ from ffcv.format import FIELD_DESCRIPTOR, HEADER
 from ffcv.loader.cut import Cut
 from ffcv.random import permute
 from ffcv.traversal_order import LazyOrder, QuasiRandom, TraversalOrder
+from ffcv.traversal_order.quasi_random import Pages
 from small_files import NUMBERS_ONLY, write_numbers
 
 COUNT = 103
@@ -398,7 +399,8 @@ def test_quasi_random_mixes_few_pages_at_a_time(tmp_path: Path) -> None:
     order = loader.traversal_order
     assert isinstance(order, QuasiRandom)
     # Stands in for a file of 12 pages of 5 samples.
-    order._pages = np.arange(60), np.arange(0, 60, 5), np.full(12, 5)
+    order._pages = Pages.of([np.arange(33) // 5, np.arange(33, 60) // 5])
+    assert len(order._pages.run_ends) == 13  # one page lies across the parts in which they are counted
     order.pages_in_flight = 3
     epochs = [np.asarray(order.sample_order(epoch)) for epoch in range(2)]
     for epoch in epochs:
@@ -408,6 +410,18 @@ def test_quasi_random_mixes_few_pages_at_a_time(tmp_path: Path) -> None:
     assert (epochs[0] != epochs[1]).any()
     with pytest.raises(ValueError, match="pages_in_flight must be at least 1"):
         loader_of(tmp_path / "numbers.beton", order=QuasiRandom, order_kwargs={"pages_in_flight": 0})
+
+
+def test_samples_are_found_by_page_wherever_they_lie() -> None:
+    """Files of several writers have pages of several of them side by side; as sorting all samples would have it."""
+    rng = np.random.default_rng(0)
+    for numbers in (np.repeat(rng.permutation(20), rng.integers(0, 9, 20)), rng.integers(0, 5, 200), np.arange(0)):
+        pages = Pages.of(np.split(numbers, [0, 7, 50]))
+        by_page = np.argsort(numbers, kind="stable")
+        assert pages.position(np.arange(len(numbers))).tolist() == by_page.tolist()
+        _, counts = np.unique(numbers, return_counts=True)
+        assert pages.counts.tolist() == counts.tolist()
+        assert pages.ends.tolist() == np.cumsum(counts).tolist()
 
 
 def test_ranks_from_the_environment(numbers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,14 +93,19 @@ class Production:
         self._done: deque[int] = deque()
         source = maker.plan.source
 
-        def samples() -> Iterator[np.ndarray]:
+        group_of = getattr(order, "group_of", None)
+
+        def samples() -> Iterator[tuple[np.ndarray, int | None]]:
             for positions, done in parts:
                 self._done.append(done)
-                yield selection.checked(take(order, positions))
+                group = None if group_of is None else group_of(int(positions[0]))
+                yield selection.checked(take(order, positions)), group
 
         fields = {view.field for view in maker.plan.views}
         self._candidates = functools.cache(lambda: selection.candidates(order))  # asked for where a sample is bad
-        self._pairs: Any = ((each, source) for each in samples()) if os_cache else read_ahead(source, samples(), fields)
+        self._pairs: Any = (
+            ((each, source) for each, _ in samples()) if os_cache else read_ahead(source, samples(), fields)
+        )
 
     def batches(self, wait_for_room: Callable[[int], None]) -> Iterator[tuple[Any, int, list[Any]]]:
         """Yields (batch or None, samples done after it, events of its copies).

@@ -60,11 +60,19 @@ class LazyOrder:
     Args:
         size: Number of samples, N.
         at: Maps positions (int64 [B], within 0..N-1) to dataset indices (int64 [B]).
+        group_of: Says in which group of neighbours in the file a position lies, by a number that rises; such groups are
+            read together. None: there are none.
     """
 
-    def __init__(self, size: int, at: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(
+        self,
+        size: int,
+        at: Callable[[np.ndarray], np.ndarray],
+        group_of: Callable[[int], int] | None = None,
+    ) -> None:
         self._size = size
         self._at = at
+        self.group_of = group_of
 
     def __len__(self) -> int:
         return self._size
