@@ -29,6 +29,7 @@ from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.plan import Plan
 from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.steps import BatchKey
+from ffcv.pipeline.views import ImageView
 from ffcv.random import RNG_VERSION
 from ffcv.reader import Reader
 from ffcv.traversal_order import TraversalOrder
@@ -226,7 +227,7 @@ class Loader:
         for iterator in list(self._iterators):
             iterator.close()
         self._renderers.clear()
-        self._slots.clear()
+        self._slots.close()
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration will be this epoch, from 0; from where it was interrupted, if it is the resumed one."""
@@ -341,7 +342,8 @@ class Loader:
         self.bad_samples = BadSamples(options["on_error"], self.seed)
         self._renderers: dict[int, _core.Renderer] = {}
         self._streams = SideStreams(gpus_of(views))
-        self._slots = SlotPool(max(1, len(views)) * (self.batches_ahead + 2), pin_memory=bool(self._streams))
+        rendered = sum(isinstance(view, ImageView) for view in views)
+        self._slots = SlotPool(rendered, self.batches_ahead, self.ahead_bytes, pin_memory=bool(self._streams))
         self.traversal_order = order(self, **kwargs)
         self._counted: tuple[int, int] | None = None
 
