@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from datasets import write_photos
 from ffcv import Loader, OrderOption
 from ffcv.cores import available_cores
+from ffcv.loader import slots
 from ffcv.loader.handoff import Closed, Handoff
 from ffcv.loader.slots import SlotPool
 from ffcv.transforms import CenterCrop, ToDevice, ToTensor, ToTorchImage
@@ -174,15 +176,62 @@ def test_a_handoff_ends_for_both_sides() -> None:
 
 
 def test_slots_of_other_sizes_are_let_go() -> None:
-    pool = SlotPool(keep=2)
-    for side in range(1, 20):  # progressive resolution
-        pool.allocate((side, 1000), np.dtype(np.float32))
-    pool.allocate((1,), np.dtype(np.uint8))
-    assert len(pool._free) <= 2
-    held = pool.allocate((19, 1000), np.dtype(np.float32))
-    assert held.shape == (19, 1000)
-    pool.clear()
-    assert not pool._free
+    pool = SlotPool(2, batches=3, max_bytes=1 << 30)
+
+    def batch(side: int) -> list[np.ndarray]:
+        return [pool.allocate((side, 1000), np.dtype(np.float32)), pool.allocate((7, 1000), np.dtype(np.float32))]
+
+    for side in range(10, 30):  # progressive resolution, beside a view that stays as it is
+        held = [batch(side) for _ in range(5)]
+        del held
+        assert kept(pool) <= 6
+    for _ in range(5):
+        batch(50)
+    assert {block.numel() for block in pool._unused.known} <= {200_000, 28_032}
+
+
+def kept(pool: SlotPool) -> int:
+    """Unused blocks."""
+    return len(pool._unused.known) + len(pool._unused._back)
+
+
+def test_unused_slots_are_bounded_by_what_may_lie_ahead() -> None:
+    for max_bytes, expected in ((1 << 30, 6), (4096 * 5, 5), (1, 2)):
+        pool = SlotPool(2, batches=3, max_bytes=max_bytes)
+        held = [pool.allocate((1024,), np.dtype(np.float32)) for _ in range(20)]
+        del held
+        assert kept(pool) == expected
+
+
+def test_labels_take_no_slots_and_nothing_is_kept_after_closing(beton: Path) -> None:
+    loader = loader_of(beton, batches_ahead=2)
+    batches = [list(loader) for _ in range(2)]
+    held = batches[0][0]
+    del batches
+    assert kept(loader._slots) == 2
+    content = held.image.clone()
+    loader.close()
+    assert kept(loader._slots) == 0
+    assert torch.equal(held.image, content)
+    del held
+    assert kept(loader._slots) == 0
+
+
+def test_where_batches_are_kept_nobody_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    stands_still = SimpleNamespace(
+        monotonic=lambda: clock[0], sleep=lambda seconds: clock.__setitem__(0, clock[0] + seconds)
+    )
+    monkeypatch.setattr(slots, "time", stands_still)
+    pool = SlotPool(2, batches=3, max_bytes=1 << 40)
+    shape, dtype = (2 << 20,), np.dtype(np.float32)
+    held = [pool.allocate(shape, dtype) for _ in range(100)]
+    most = 2 * (3 + 2) * slots._GRACE_S + slots._GRACE_S  # for two blocks of each batch ahead, made and held
+    assert 0 < clock[0] <= most
+    del held[:6]  # blocks come back, so that it is worth waiting again
+    before = clock[0]
+    held += [pool.allocate(shape, dtype) for _ in range(7)]
+    assert clock[0] > before
 
 
 def test_an_exception_keeps_its_traceback(beton: Path) -> None:

@@ -1,8 +1,12 @@
 """Where the bytes come from, and what happens when they cannot be had."""
 
+import errno
 import os
+import pickle
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,12 @@ from datasets import photo_samples, write_photos
 from ffcv import DatasetWriter, Loader, OrderOption, _core
 from ffcv._file_bytes import FileBytes
 from ffcv.errors import DecodeError, FormatError
-from ffcv.fields import BytesField, EncodedImage, RGBImageField
+from ffcv.fields import BytesField, EncodedImage, IntField, RGBImageField
 from ffcv.fields.rgb_image import encode_jpeg
 from ffcv.loader.read_ahead import WindowSource, _requests, read_ahead
 from ffcv.pipeline.source import FileSource
 from ffcv.reader import Reader
-from ffcv.transforms import CenterCrop, RandomResizedCrop, ToTensor
+from ffcv.transforms import BatchFunction, CenterCrop, RandomResizedCrop, ToTensor
 from small_files import write_numbers
 
 COUNT = 23
@@ -80,8 +84,12 @@ def test_windows_bound_the_memory_and_read_only_what_is_used(beton: Path) -> Non
     batches = [np.arange(i, min(i + 4, COUNT)) for i in range(0, COUNT, 4)]
     sizes = [int(source.reader.sizes(source.rows(b)["image"]["data_ptr"].astype(np.uint64)).sum()) for b in batches]
     seen: list[WindowSource] = []
-    for samples, window in read_ahead(source, iter(batches), {"image"}, window_bytes=2 * max(sizes)):
-        assert window.nbytes <= 2 * max(sizes) + (64 << 10)
+
+    def ungrouped() -> Iterator[tuple[np.ndarray, None]]:
+        return ((batch, None) for batch in batches)
+
+    for samples, window in read_ahead(source, ungrouped(), {"image"}, window_bytes=2 * max(sizes)):
+        assert window.nbytes <= 4 * max(sizes)
         pointers = source.rows(samples)["image"]["data_ptr"].astype(np.uint64)
         place = window.locate(pointers)
         assert place.file is None
@@ -92,8 +100,47 @@ def test_windows_bound_the_memory_and_read_only_what_is_used(beton: Path) -> Non
         seen.append(window)
     assert len({id(window) for window in seen}) > 1
     assert len(seen) == len(batches)
-    for _, window in read_ahead(source, iter(batches), {"label"}):
+    for _, window in read_ahead(source, ungrouped(), {"label"}):
         assert window.nbytes == 0
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pages of eight values of 250,000 bytes."""
+    path = tmp_path_factory.mktemp("pages") / "pages.beton"
+    writer = DatasetWriter(path, {"blob": BytesField(), "label": IntField()}, page_size=1 << 21, num_workers=1)
+    writer.from_indexed_dataset([(bytes([i]) * 250_000, i) for i in range(96)])
+    return path
+
+
+@pytest.mark.parametrize(("order", "most_requests"), [(OrderOption.QUASI_RANDOM, 12 + 4), (OrderOption.SEQUENTIAL, 12)])
+def test_whole_pages_are_read_once_in_one_request(pages: Path, order: OrderOption, most_requests: int) -> None:
+    """Of a quasi-random order all but the samples of batches that lie across the groups' borders: one of five has those
+    of the next group in it, three times."""
+    kwargs = {"pages_in_flight": 3} if order == OrderOption.QUASI_RANDOM else None
+    loader = Loader(pages, 5, order=order, order_kwargs=kwargs, os_cache=False, seed=2, num_workers=1, drop_last=False)
+    requests: list[int] = []
+
+    class Counted:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def read(self, start: int, out: np.ndarray) -> None:
+            requests.append(out.nbytes)
+            self.file.read(start, out)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    loader.plan.source.file = Counted(loader.plan.source.file)  # type: ignore[assignment]
+    labels = []
+    for batch in loader:
+        assert torch.equal(batch.blob[:, 0].long(), batch.label.flatten())
+        labels += batch.label.flatten().tolist()
+    assert sorted(labels) == list(range(96))
+    print(f"{order.name}: {len(requests)} requests, {sum(requests) / 96 / 250_000:.2f} times the bytes")
+    assert len(requests) <= most_requests
+    assert sum(requests) <= 1.25 * 96 * 250_000
 
 
 def test_bytes_and_arrays_come_through_windows_too(tmp_path: Path) -> None:
@@ -213,6 +260,85 @@ def test_a_deleted_file_stays_readable(copy: Path, os_cache: bool) -> None:
     assert len(list(iterator)) == 5
 
 
+def test_a_relative_path_is_that_of_opening(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / copy.name).write_bytes(copy.read_bytes())
+    monkeypatch.chdir(copy.parent)
+    loader = loader_of(Path(copy.name))
+    monkeypatch.chdir(elsewhere)
+    assert len(list(loader)) == 6
+    assert len(list(pickle.loads(pickle.dumps(loader)))) == 6
+    (elsewhere / copy.name).unlink()
+    assert len(list(pickle.loads(pickle.dumps(loader)))) == 6
+
+
+def test_a_folder_that_became_a_file_has_deleted_what_was_in_it(copy: Path, tmp_path: Path, os_cache: bool) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    copy.rename(folder / copy.name)
+    iterator = iter(loader_of(folder / copy.name, os_cache=os_cache))
+    next(iterator)
+    folder.rename(tmp_path / "moved")
+    folder.write_bytes(b"")
+    assert len(list(iterator)) == 5
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "message"),
+    [
+        ("stat", errno.ESTALE, r"its path could not be examined any more \(Stale file handle\)"),
+        ("stat", errno.EACCES, r"its path could not be examined any more \(Permission denied\)"),
+        ("fstat", errno.EIO, r"it could not be examined any more \(Input/output error\)"),
+    ],
+)
+def test_what_a_network_drive_says_names_the_sample(
+    copy: Path, os_cache: bool, monkeypatch: pytest.MonkeyPatch, call: str, number: int, message: str
+) -> None:
+    loader = loader_of(copy, os_cache=os_cache)
+
+    def fails(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fails)
+        with pytest.raises(FormatError, match=rf"{message} while it was open, noticed at sample 0 \(offset \d+\)"):
+            next(iter(loader))
+    assert len(list(loader)) == 6
+
+
+def test_an_exception_does_not_wait_for_reads_under_way(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffcv.loader.read_ahead._FIRST_WINDOW", 1)
+    first, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def read(self, *args: Any) -> None:
+            if first.is_set():
+                release.wait(60)
+                ended.set()
+            first.set()
+            self.file.read(*args)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    def fails(images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no good")
+
+    pipelines = {"image": [RandomResizedCrop((24, 24)), ToTensor(), BatchFunction(fails)]}
+    loader = Loader(copy, 1, os_cache=False, pipelines=pipelines, num_workers=1)
+    loader.plan.source.file = Slow(loader.plan.source.file)  # type: ignore[assignment]
+    iterator = iter(loader)
+    with pytest.raises(RuntimeError, match="no good"):
+        next(iterator)
+    assert not ended.is_set()
+    release.set()
+    iterator.close()
+
+
 def test_the_core_names_the_offset_of_a_failed_read(tmp_path: Path) -> None:
     path = tmp_path / "short"
     path.write_bytes(b"0123456789")
@@ -292,6 +418,24 @@ def test_bad_samples_are_replaced_by_the_same_ones_always(damaged: Path, beton: 
     for clean, mended in zip(good, loader_of(damaged, on_error="replace"), strict=True):
         same = (clean.label == mended.label).flatten()
         assert torch.equal(clean.image[same], mended.image[same])
+
+
+def test_replacements_are_samples_of_the_epoch(damaged: Path, os_cache: bool) -> None:
+    chosen = [6, 7, 1, 2, 3, 1]
+    loader = loader_of(damaged, os_cache=os_cache, on_error="replace", sampler=chosen)
+    found = [label for batch in loader for label in batch.label.flatten().tolist()]
+    assert found[2:] == chosen[2:]
+    assert set(found[:2]) <= {1, 2, 3}
+    for other in (1, 3, 4):  # whatever the seed: most of the file's samples are none of the sampler's
+        labels = [batch.label for batch in loader_of(damaged, on_error="replace", sampler=chosen, seed=other)]
+        assert set(torch.cat(labels).flatten().tolist()) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_filtering_leaves_bad_samples_out(damaged: Path, policy: str) -> None:
+    kept = loader_of(damaged, on_error=policy).filter("image", lambda image: True)
+    assert kept.indices.tolist() == [*range(6), *range(8, COUNT)]
+    assert kept.bad_samples.policy == policy
 
 
 def labels_of_rank(path: Path, rank: int) -> list[int]:

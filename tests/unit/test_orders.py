@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from ffcv.format import FIELD_DESCRIPTOR, HEADER
 from ffcv.loader.cut import Cut
 from ffcv.random import permute
 from ffcv.traversal_order import LazyOrder, QuasiRandom, TraversalOrder
+from ffcv.traversal_order.quasi_random import Pages
 from small_files import NUMBERS_ONLY, write_numbers
 
 COUNT = 103
@@ -288,6 +290,54 @@ def test_samplers_and_shuffle(numbers: Path) -> None:
         loader_of(numbers, order=None, sampler=[1], indices=[1])
 
 
+class OneRanksPart(TraversalOrder):
+    """As FFCV's documentation and its users write orders for several ranks."""
+
+    def __init__(self, loader: Loader) -> None:
+        super().__init__(loader)
+        if self.distributed:
+            self.sampler = DistributedSampler(
+                self.indices,  # type: ignore[arg-type]
+                num_replicas=loader.world_size,
+                rank=loader.rank,
+                shuffle=False,
+                seed=self.seed,
+                drop_last=False,
+            )
+
+    def sample_order(self, epoch: int) -> np.ndarray:
+        if not self.distributed:
+            return self.indices[::-1]
+        self.sampler.set_epoch(epoch)
+        return self.indices[np.array(list(self.sampler))]
+
+
+def test_orders_written_for_ffcv_are_cut_once(numbers: Path) -> None:
+    loaders = [loader_of(numbers, order=OneRanksPart, rank=rank, world_size=2) for rank in range(2)]
+    assert sorted(flat(flat(batches_of(loader)) for loader in loaders)) == list(range(COUNT))
+    for size in (51, 52):
+        with pytest.warns(UserWarning, match=rf"has {size} of 103 samples for 2 ranks: .* cut a second time"):
+            loader_of(numbers, order=None, sampler=list(range(size)), rank=0, world_size=2)
+    loader_of(numbers, order=None, sampler=list(range(50)), rank=0, world_size=2)
+    loader_of(numbers, order=None, sampler=list(range(51)))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [range, lambda n: list(range(n)), np.arange, torch.arange, lambda n: LazyOrder(n, lambda x: x)],
+)
+def test_orders_of_every_kind_wrap_around(numbers: Path, kind: Callable[[int], Any]) -> None:
+    class Given(TraversalOrder):
+        def sample_order(self, epoch: int) -> Any:
+            return kind(50)
+
+    last = [
+        batches_of(loader_of(numbers, 5, order=Given, pad=True, rank=rank, world_size=4, indices=range(50)))[-1]
+        for rank in range(4)
+    ]
+    assert last == [[40, 41, 42], [43, 44, 45], [46, 47, 48], [49, 0, 1]]
+
+
 def test_a_sampler_draws_in_the_thread_that_iterates(numbers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its generator is shared with that thread: drawn elsewhere, both would get numbers of the other."""
     threads = []
@@ -349,7 +399,8 @@ def test_quasi_random_mixes_few_pages_at_a_time(tmp_path: Path) -> None:
     order = loader.traversal_order
     assert isinstance(order, QuasiRandom)
     # Stands in for a file of 12 pages of 5 samples.
-    order._pages = np.arange(60), np.arange(0, 60, 5), np.full(12, 5)
+    order._pages = Pages.of([np.arange(33) // 5, np.arange(33, 60) // 5])
+    assert len(order._pages.run_ends) == 13  # one page lies across the parts in which they are counted
     order.pages_in_flight = 3
     epochs = [np.asarray(order.sample_order(epoch)) for epoch in range(2)]
     for epoch in epochs:
@@ -359,6 +410,18 @@ def test_quasi_random_mixes_few_pages_at_a_time(tmp_path: Path) -> None:
     assert (epochs[0] != epochs[1]).any()
     with pytest.raises(ValueError, match="pages_in_flight must be at least 1"):
         loader_of(tmp_path / "numbers.beton", order=QuasiRandom, order_kwargs={"pages_in_flight": 0})
+
+
+def test_samples_are_found_by_page_wherever_they_lie() -> None:
+    """Files of several writers have pages of several of them side by side; as sorting all samples would have it."""
+    rng = np.random.default_rng(0)
+    for numbers in (np.repeat(rng.permutation(20), rng.integers(0, 9, 20)), rng.integers(0, 5, 200), np.arange(0)):
+        pages = Pages.of(np.split(numbers, [0, 7, 50]))
+        by_page = np.argsort(numbers, kind="stable")
+        assert pages.position(np.arange(len(numbers))).tolist() == by_page.tolist()
+        _, counts = np.unique(numbers, return_counts=True)
+        assert pages.counts.tolist() == counts.tolist()
+        assert pages.ends.tolist() == np.cumsum(counts).tolist()
 
 
 def test_ranks_from_the_environment(numbers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ffcv._forks import ForkSafeLock
+from ffcv.loader.selection import Selection
 from ffcv.pipeline.plan import SampleError
 from ffcv.random import permute, stream_id
 
@@ -18,14 +20,13 @@ class BadSamples:
     """Applies the loader's policy, and counts.
 
     'raise' hands the error on. 'skip' makes the batch without the bad samples, so that it is smaller, or not at all.
-    'replace' puts another of the loader's samples in each one's place: which one is a function of (seed, sample) alone.
+    'replace' puts another of the epoch's samples in each one's place: which one is a function of (seed, sample) and of
+    which samples the epoch has.
     A sample that failed once is treated without another attempt from then on.
 
     Args:
         policy: 'raise', 'skip' or 'replace'.
         seed: The loader's.
-        num_selected: How many samples the loader uses.
-        select: Maps positions among them to dataset indices, int64 [B] each.
 
     Attributes:
         messages: What is wrong, by dataset index, of all bad samples met so far.
@@ -34,9 +35,7 @@ class BadSamples:
         replaced: How often one was replaced.
     """
 
-    def __init__(
-        self, policy: OnError, seed: int, num_selected: int, select: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
+    def __init__(self, policy: OnError, seed: int) -> None:
         if policy not in ("raise", "skip", "replace"):
             raise ValueError(f"on_error must be 'raise', 'skip' or 'replace', got {policy!r}")
         self.policy = policy
@@ -45,19 +44,25 @@ class BadSamples:
         self.skipped = 0
         self.replaced = 0
         self._seed = seed
-        self._size = num_selected
-        self._select = select
+        self._counting = ForkSafeLock()
 
-    def render(self, samples: np.ndarray, render: Callable[[np.ndarray], Any]) -> Any:
+    def render(
+        self, samples: np.ndarray, render: Callable[[np.ndarray], Any], candidates: Callable[[], Selection]
+    ) -> Any:
         """`render(samples)`, with bad samples treated; None where all are skipped.
+
+        Args:
+            samples: int64 [B].
+            render: Makes a batch.
+            candidates: The epoch's samples, from which replacements are taken.
 
         Raises:
             SampleError: The policy is 'raise', or there is nothing to put in a sample's place.
         """
         while True:
-            good = self._without_bad(samples)
+            good = self._without_bad(samples, candidates)
             if not len(good):
-                self.skipped += len(samples)
+                self._count(samples, good)
                 return None
             try:
                 result = render(good)
@@ -69,26 +74,34 @@ class BadSamples:
                 if len(self.messages) == known:
                     raise
                 continue
-            self.skipped += len(samples) - len(good)
-            if len(samples) == len(good):
-                self.replaced += int(np.count_nonzero(samples != good))
+            self._count(samples, good)
             return result
 
-    def _without_bad(self, samples: np.ndarray) -> np.ndarray:
+    def _count(self, samples: np.ndarray, good: np.ndarray) -> None:
+        if good is samples:
+            return
+        with self._counting:  # two iterators of a loader share this
+            if len(samples) == len(good):
+                self.replaced += int(np.count_nonzero(samples != good))
+            else:
+                self.skipped += len(samples) - len(good)
+
+    def _without_bad(self, samples: np.ndarray, candidates: Callable[[], Selection]) -> np.ndarray:
         if self.error is None or not any(sample in self.messages for sample in samples.tolist()):
             return samples
         if self.policy == "skip":
             return np.array([sample for sample in samples.tolist() if sample not in self.messages], np.int64)
-        found = {sample: self._replacement(sample) for sample in samples.tolist()}
+        found = {sample: self._replacement(sample, candidates()) for sample in samples.tolist()}
         lacking = {sample: self.messages[sample] for sample, other in found.items() if other is None}
         if lacking:
             raise SampleError(self.error.path, self.error.field, lacking)
         return np.array([found[sample] for sample in samples.tolist()], np.int64)
 
-    def _replacement(self, sample: int) -> int | None:
+    def _replacement(self, sample: int, candidates: Selection) -> int | None:
         """The sample itself if it is good, else the first good one of a fixed random sequence."""
         if sample not in self.messages:
             return sample
-        tries = np.arange(min(_ATTEMPTS, self._size))
-        sequence = self._select(permute(self._seed, stream_id("replacement", sample), 0, self._size, tries))
+        tries = np.arange(min(_ATTEMPTS, candidates.size))
+        places = permute(self._seed, stream_id("replacement", sample), 0, candidates.size, tries)
+        sequence = candidates.at(places)
         return next((other for other in sequence.tolist() if other not in self.messages), None)

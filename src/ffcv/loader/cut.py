@@ -37,8 +37,13 @@ class Cut:
         """Samples in a global batch."""
         return self.batch_size * self.world_size
 
-    def check(self, samples: int, on_error: str) -> None:
-        """Says what would surprise: nothing left, or ranks that wait for each other for ever.
+    def check(self, samples: int, on_error: str, selected: int) -> None:
+        """Says what would surprise: nothing left, ranks that wait for each other for ever, an epoch cut twice.
+
+        Args:
+            samples: Of an epoch.
+            on_error: The loader's.
+            selected: Samples that the loader has to choose from.
 
         Raises:
             ValueError: `samples` do not fill a batch that must be full, or 'skip' would make ranks' batches unequal.
@@ -56,6 +61,13 @@ class Cut:
                 f"{self.world_size} ranks that exchange anything need batches of the same size: use "
                 "on_error='replace', or leave the samples out with indices="
             )
+        if samples < selected and samples in (selected // self.world_size, self._share(selected)):
+            warnings.warn(
+                f"the order has {samples} of {selected} samples for {self.world_size} ranks: if it is one rank's part, "
+                "as a DistributedSampler's is, it gets cut a second time and most samples are never seen; let it "
+                "give the whole epoch, the same on all ranks",
+                stacklevel=4,
+            )
         rest = samples % self.step
         if not self.drop_last and not self.pad and 0 < rest < self.world_size:
             warnings.warn(
@@ -64,6 +76,10 @@ class Cut:
                 "drop_last=True",
                 stacklevel=4,
             )
+
+    def _share(self, samples: int) -> int:
+        """What a rank gets of samples that are filled up until all get as many."""
+        return -(-samples // self.world_size)
 
     def steps(self, samples: int) -> int:
         """Global batches in `samples` samples."""
@@ -84,7 +100,7 @@ class Cut:
             if size == self.step:
                 first, last = self.rank * self.batch_size, (self.rank + 1) * self.batch_size
             elif self.pad:
-                share = -(-size // self.world_size)
+                share = self._share(size)
                 first, last = self.rank * share, (self.rank + 1) * share
             else:
                 share, longer = divmod(size, self.world_size)

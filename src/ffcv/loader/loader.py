@@ -29,6 +29,7 @@ from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.plan import Plan
 from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.steps import BatchKey
+from ffcv.pipeline.views import ImageView
 from ffcv.random import RNG_VERSION
 from ffcv.reader import Reader
 from ffcv.traversal_order import TraversalOrder
@@ -130,6 +131,7 @@ class Loader:
         self._options = options
         self.reader = Reader(options["path"], custom_fields=dict(custom_fields or {}))
         self.path = self.fname = self.reader.path
+        options["path"] = os.path.abspath(self.path)  # opened again by `filter` and where it is unpickled
         self.num_workers = available_cores() if num_workers < 1 else num_workers
         self.os_cache = default_os_cache() if os_cache is None else bool(os_cache)
         self.drop_last = drop_last
@@ -142,7 +144,7 @@ class Loader:
             raise ValueError("sampler= already chooses the samples: pass either it or indices=")
         Compiler.num_threads = self.num_workers
         self._build()
-        self._cut.check(self._length(0), on_error)
+        self._cut.check(self._length(0), on_error, self.selection.size)
 
         self._next = self._reached = Position()
         self._latest: object | None = None  # names the pass that `_reached` is about; None: nothing has begun since
@@ -225,7 +227,7 @@ class Loader:
         for iterator in list(self._iterators):
             iterator.close()
         self._renderers.clear()
-        self._slots.clear()
+        self._slots.close()
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration will be this epoch, from 0; from where it was interrupted, if it is the resumed one."""
@@ -257,7 +259,15 @@ class Loader:
             pipelines[field_name] = given[field_name]
         mapper = {view: field for view, field in mapped.items() if view == field_name}
         plain = {"order": None, "order_kwargs": None, "sampler": None, "shuffle": None, "drop_last": False}
-        alone = {"rank": 0, "world_size": 1, "return_params": False, "return_indices": True, "seed": self.seed}
+        alone: dict[str, Any] = {
+            "rank": 0,
+            "world_size": 1,
+            "return_params": False,
+            "return_indices": True,
+            "seed": self.seed,
+        }
+        if self._options["on_error"] == "replace":
+            alone["on_error"] = "skip"  # bad samples have no value, and are no other samples
         options = self._options | plain | alone | {"custom_field_mapper": mapper, "pipelines": pipelines}
         if self._options["sampler"] is not None:
             options["indices"] = np.unique(self.traversal_order.sample_order(self.next_epoch))
@@ -329,10 +339,11 @@ class Loader:
             raise ValueError(f"the view {name!r} has the name of what return_params or return_indices adds: rename it")
         self.plan = Plan(self.reader, views, options["return_params"], options["return_indices"])
         self.reader.forget_allocations()  # the plan has taken what it needs
-        self.bad_samples = BadSamples(options["on_error"], self.seed, self.selection.size, self.selection.at)
+        self.bad_samples = BadSamples(options["on_error"], self.seed)
         self._renderers: dict[int, _core.Renderer] = {}
         self._streams = SideStreams(gpus_of(views))
-        self._slots = SlotPool(max(1, len(views)) * (self.batches_ahead + 2), pin_memory=bool(self._streams))
+        rendered = sum(isinstance(view, ImageView) for view in views)
+        self._slots = SlotPool(rendered, self.batches_ahead, self.ahead_bytes, pin_memory=bool(self._streams))
         self.traversal_order = order(self, **kwargs)
         self._counted: tuple[int, int] | None = None
 

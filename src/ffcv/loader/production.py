@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -27,6 +28,14 @@ class Made(NamedTuple):
     nbytes: int  # of what the core rendered
 
 
+Render = Callable[[np.ndarray], Any]
+Policy = Callable[[np.ndarray, Render], Any]
+
+
+def _render_all(samples: np.ndarray, render: Render) -> Any:
+    return render(samples)
+
+
 class Maker(NamedTuple):
     """What batches are made with; one for each pass, so that nothing changes under it."""
 
@@ -35,8 +44,8 @@ class Maker(NamedTuple):
     slots: SlotPool
     copies: Copies | None
 
-    def make(self, key: BatchKey, bad_samples: BadSamples | None = None, source: Source | None = None) -> Made:
-        """One batch; `bad_samples` treats samples that cannot be decoded, else they are errors."""
+    def make(self, key: BatchKey, policy: Policy = _render_all, source: Source | None = None) -> Made:
+        """One batch; `policy(samples, render)` says what becomes of samples that cannot be decoded."""
 
         def work(held: list[np.ndarray]) -> Any:
             def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -48,7 +57,7 @@ class Maker(NamedTuple):
                 sizes.append(sum(array.nbytes for array in held))
                 return batch
 
-            return render(key.samples) if bad_samples is None else bad_samples.render(key.samples, render)
+            return policy(key.samples, render)
 
         sizes = [0]
         batch, copied = (work([]), []) if self.copies is None else self.copies.make(work)
@@ -84,13 +93,19 @@ class Production:
         self._done: deque[int] = deque()
         source = maker.plan.source
 
-        def samples() -> Iterator[np.ndarray]:
+        group_of = getattr(order, "group_of", None)
+
+        def samples() -> Iterator[tuple[np.ndarray, int | None]]:
             for positions, done in parts:
                 self._done.append(done)
-                yield selection.checked(take(order, positions))
+                group = None if group_of is None else group_of(int(positions[0]))
+                yield selection.checked(take(order, positions)), group
 
         fields = {view.field for view in maker.plan.views}
-        self._pairs: Any = ((each, source) for each in samples()) if os_cache else read_ahead(source, samples(), fields)
+        self._candidates = functools.cache(lambda: selection.candidates(order))  # asked for where a sample is bad
+        self._pairs: Any = (
+            ((each, source) for each, _ in samples()) if os_cache else read_ahead(source, samples(), fields)
+        )
 
     def batches(self, wait_for_room: Callable[[int], None]) -> Iterator[tuple[Any, int, list[Any]]]:
         """Yields (batch or None, samples done after it, events of its copies).
@@ -101,12 +116,16 @@ class Production:
         nbytes, begun, kept = 0, False, False
         for number, (samples, source) in enumerate(self._pairs):
             wait_for_room(nbytes)
-            batch, copied, nbytes = self._maker.make(BatchKey(samples, self._epoch, number), self._bad_samples, source)
+            key = BatchKey(samples, self._epoch, number)
+            batch, copied, nbytes = self._maker.make(key, self._treat, source)
             begun, kept = True, kept or batch is not None
             yield batch, self._done.popleft(), copied
             del batch  # only its user holds it now
         if begun and not kept and self._bad_samples.error is not None:
             raise self._bad_samples.error
+
+    def _treat(self, samples: np.ndarray, render: Render) -> Any:
+        return self._bad_samples.render(samples, render, self._candidates)
 
     def close(self) -> None:
         """Waits for what is under way: copies to GPUs, reads."""

@@ -1,10 +1,10 @@
 """Reading ahead with memory of our own: `os_cache=False`.
 
-The batches to come are taken in windows of about `window_bytes`. A window's samples are sorted by their place in the
-file and read in as few requests as possible: neighbours, and samples with gaps between them that are no larger than the
-next sample, together, so that at most twice the window is read. While one
-window is being rendered, I/O threads read the next, so at most two are in memory. In a sequential or quasi-random order
-this reads whole pages; in a random order, single samples.
+The batches to come are taken in windows of about `window_bytes`; in a quasi-random order, in its groups of pages. A
+window's samples are sorted by their place in the file and read in as few requests as possible: neighbours together, and
+samples with gaps between them, as long as at least half of what is read is wanted. While one window is being rendered,
+I/O threads read the next, so at most two are in memory. So sequential and quasi-random orders read whole pages on one
+rank; a random order reads single samples, and so do several ranks, which share all pages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FIRST_WINDOW = 1 << 20
 """Windows begin small and double, so that the first batch does not wait for a whole one."""
 
 _LARGEST_REQUEST = 8 << 20
-_LARGEST_GAP = 64 << 10
+_LARGEST_GAP = 512 << 10
 
 
 class WindowSource:
@@ -94,50 +94,64 @@ class WindowSource:
 
 
 def read_ahead(
-    source: FileSource, batches: Iterator[np.ndarray], fields: Collection[str], window_bytes: int = WINDOW_BYTES
+    source: FileSource,
+    batches: Iterator[tuple[np.ndarray, int | None]],
+    fields: Collection[str],
+    window_bytes: int = WINDOW_BYTES,
 ) -> Iterator[tuple[np.ndarray, WindowSource]]:
-    """Yields every batch's samples together with the source that has the bytes of `fields`."""
-    with ThreadPoolExecutor(IO_THREADS, thread_name_prefix="ffcv-io") as pool:
-        windows = _windows(source, batches, fields, window_bytes, pool)
-        ready: deque[tuple[list[np.ndarray], WindowSource]] = deque()
-        try:
-            while True:
-                while len(ready) < 2 and (window := next(windows, None)) is not None:
-                    ready.append(window)
-                if not ready:
-                    return
-                group, window = ready.popleft()
-                window.wait()
-                for samples in group:
-                    yield samples, window
-                del window  # before the one after the next takes memory
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    """Yields every batch's samples together with the source that has the bytes of `fields`.
+
+    Args:
+        source: The file.
+        batches: (samples int64 [B], number of the group of neighbours in the file that they begin in, or None).
+        fields: Those that are wanted.
+        window_bytes: Of a window, where there are no groups.
+    """
+    pool = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="ffcv-io")
+    windows = _windows(source, batches, fields, window_bytes, pool)
+    ready: deque[tuple[list[np.ndarray], WindowSource]] = deque()
+    try:
+        while True:
+            while len(ready) < 2 and (window := next(windows, None)) is not None:
+                ready.append(window)
+            if not ready:
+                return
+            group, window = ready.popleft()
+            window.wait()
+            for samples in group:
+                yield samples, window
+            del window  # before the one after the next takes memory
+    except GeneratorExit:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # an error does not wait for reads under way
 
 
 def _windows(
     source: FileSource,
-    batches: Iterator[np.ndarray],
+    batches: Iterator[tuple[np.ndarray, int | None]],
     fields: Collection[str],
     window_bytes: int,
     pool: ThreadPoolExecutor,
 ) -> Iterator[tuple[list[np.ndarray], WindowSource]]:
-    group: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
     starts: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
-    total, limit = 0, min(_FIRST_WINDOW, window_bytes)
-    for samples in batches:
+    total, limit, current = 0, min(_FIRST_WINDOW, window_bytes), None
+    for samples, group in batches:
         pointers = _pointers(source, samples, fields)
         lengths = source.extents.of(pointers).sizes
-        if group and total + int(lengths.sum()) > limit:
-            yield group, _window(source, starts, sizes, pool)
-            group, starts, sizes, total, limit = [], [], [], 0, min(2 * limit, window_bytes)
-        group.append(samples)
+        is_full = total + int(lengths.sum()) > limit if group is None else group != current
+        if waiting and is_full:
+            yield waiting, _window(source, starts, sizes, pool)
+            waiting, starts, sizes, total, limit = [], [], [], 0, min(2 * limit, window_bytes)
+        waiting.append(samples)
         starts.append(pointers)
         sizes.append(lengths)
-        total += int(lengths.sum())
-    if group:
-        yield group, _window(source, starts, sizes, pool)
+        total, current = total + int(lengths.sum()), group
+    if waiting:
+        yield waiting, _window(source, starts, sizes, pool)
 
 
 def _pointers(source: FileSource, samples: np.ndarray, fields: Collection[str]) -> np.ndarray:
@@ -157,11 +171,15 @@ def _window(
 def _requests(starts: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int, int, int]]:
     """(first byte, end, first allocation, end) of every request."""
     found: list[tuple[int, int, int, int]] = []
+    wanted = 0  # bytes of the last request that are
     for row, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
         if found:
             begin, end, first, _ = found[-1]
-            if start - end <= min(_LARGEST_GAP, size) and start + size - begin <= _LARGEST_REQUEST:
+            span = start + size - begin
+            if start - end <= _LARGEST_GAP and span <= min(_LARGEST_REQUEST, 2 * (wanted + size)):
                 found[-1] = (begin, max(end, start + size), first, row + 1)
+                wanted += size
                 continue
         found.append((start, start + size, row, row + 1))
+        wanted = size
     return found

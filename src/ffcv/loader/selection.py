@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+
+from ffcv.traversal_order.base import LazyOrder
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,24 @@ class Selection:
             return f"all {self.num_samples}"
         return hashlib.blake2b(self.indices.tobytes(), digest_size=16).hexdigest()
 
+    def candidates(self, order: Any) -> Selection:
+        """The samples that an order of this selection goes through, of which one may stand in for a bad one."""
+        if isinstance(order, LazyOrder) and len(order) == self.size:
+            return self  # all of them: orders of ours that choose none
+        return Selection(np.unique(np.asarray(order)).astype(np.int64), self.num_samples)
+
 
 def take(order: Any, positions: np.ndarray) -> np.ndarray:
     """int64 [B]: what any kind of order has at `positions` (int64 [B], mostly one behind the other)."""
     first, last = int(positions[0]), int(positions[-1])
     if last - first + 1 == len(positions):
         found = np.asarray(order[first : last + 1])
-    elif isinstance(order, list | tuple):
-        found = np.asarray([order[position] for position in positions.tolist()])
-    else:
+    elif isinstance(order, np.ndarray | LazyOrder):
         found = np.asarray(order[positions])
+    elif isinstance(order, torch.Tensor):
+        found = np.asarray(order[torch.from_numpy(positions)])
+    else:  # a list, a range, a sequence of the user's
+        found = np.asarray([order[position] for position in positions.tolist()])
     if found.dtype.kind not in "iu":
         raise TypeError(
             f"the order must give dataset indices, whole numbers, but gave {found.dtype} {found[:3].tolist()}"

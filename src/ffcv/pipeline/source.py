@@ -52,6 +52,7 @@ class FileSource:
         self.reader = reader
         self.file = reader.bytes.file
         self._opened = reader.bytes.opened
+        self._path = os.path.abspath(reader.path)  # a relative one would follow the working directory
         self._table_start = HEADER.itemsize + reader.field_descriptors.nbytes
         self.extents = Extents(reader)
         self._table = reader.metadata if reader.metadata.nbytes <= TABLE_IN_MEMORY else None
@@ -97,15 +98,20 @@ class FileSource:
 
     def _change(self) -> tuple[str | None, int]:
         """What happened to the file (None: nothing), and its size now."""
-        now = os.fstat(self.file.fileno())
+        try:
+            now = os.fstat(self.file.fileno())
+        except OSError as error:
+            return f"it could not be examined any more ({error.strerror})", self._opened.size
         if now.st_size != self._opened.size:
             return f"its size changed from {self._opened.size} to {now.st_size} bytes", now.st_size
         if Identity.of(now) != self._opened:
             return "it was written to", now.st_size
         try:
-            there = os.stat(self.reader.path)
-        except FileNotFoundError:
+            there = os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
             return None, now.st_size  # deleted, but complete as long as it is open
+        except OSError as error:
+            return f"its path could not be examined any more ({error.strerror})", now.st_size
         replaced = (there.st_dev, there.st_ino) != (self._opened.device, self._opened.inode)
         return "it was replaced by another file" if replaced else None, now.st_size
 

@@ -22,13 +22,14 @@ class TraversalOrder(ABC):
     Attributes:
         loader: The loader, for its `reader`, `seed`, `world_size`, ...
         seed: The loader's.
-        distributed: Whether there are several ranks. The order is the same on all: the loader gives each its part.
+        distributed: Always False. Orders written for FFCV ask it whether to split the epoch among ranks, often with a
+            DistributedSampler; here the order is the same on all ranks, and the loader gives each its part.
     """
 
     def __init__(self, loader: Loader) -> None:
         self.loader: Loader = weakref.proxy(loader)  # the loader holds the order
         self.seed = loader.seed
-        self.distributed = loader.world_size > 1
+        self.distributed = False
 
     @property
     def indices(self) -> np.ndarray:
@@ -59,11 +60,19 @@ class LazyOrder:
     Args:
         size: Number of samples, N.
         at: Maps positions (int64 [B], within 0..N-1) to dataset indices (int64 [B]).
+        group_of: Says in which group of neighbours in the file a position lies, by a number that rises; such groups are
+            read together. None: there are none.
     """
 
-    def __init__(self, size: int, at: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(
+        self,
+        size: int,
+        at: Callable[[np.ndarray], np.ndarray],
+        group_of: Callable[[int], int] | None = None,
+    ) -> None:
         self._size = size
         self._at = at
+        self.group_of = group_of
 
     def __len__(self) -> int:
         return self._size

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,17 +16,19 @@ if TYPE_CHECKING:
     from ffcv.loader.loader import Loader
 
 _SAMPLES_WITHOUT_PAGES = 4096
+_SAMPLES_AT_ONCE = 1_000_000
 
 
 class QuasiRandom(TraversalOrder):
     """Pages in random order; the samples of `pages_in_flight` consecutive ones shuffled together.
 
-    With `os_cache=False` a page is then read once an epoch, and in large requests. Like every order it is the same on
-    all ranks, so that each rank needs its share of every page.
+    With `os_cache=False` such a group of pages is read together, each page once an epoch and in large requests, so that
+    two groups are in memory. Like every order it is the same on all ranks: each of several needs its share of every
+    page, and reads single samples.
 
     Args:
         loader: The loader.
-        pages_in_flight: Pages that are mixed: more mix better and read more widely.
+        pages_in_flight: Pages that are mixed: more mix better, and take more memory.
     """
 
     def __init__(self, loader: Loader, pages_in_flight: int = 16) -> None:
@@ -32,54 +36,91 @@ class QuasiRandom(TraversalOrder):
         if pages_in_flight < 1:
             raise ValueError(f"pages_in_flight must be at least 1, got {pages_in_flight}")
         self.pages_in_flight = pages_in_flight
-        self._pages: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._pages: Pages | None = None  # found once
 
     def epoch_length(self, epoch: int) -> int:
         return self.loader.selection.size
 
     def sample_order(self, epoch: int) -> LazyOrder:
-        by_page, begins, counts = self._by_page()
-        page_order = permute(self.seed, stream_id("pages"), epoch, len(counts), np.arange(len(counts)))
-        begins, counts = begins[page_order], counts[page_order]
-        ends = np.cumsum(counts)  # of the shuffled pages, in samples of the epoch
-        lasts = np.append(np.arange(self.pages_in_flight, len(counts), self.pages_in_flight), len(counts)) - 1
-        group_ends = ends[lasts] if len(counts) else ends
+        size, select = self.loader.selection.size, self.loader.selection.at
+        found = functools.cache(lambda: self._groups(epoch))  # where the order is looked at, not where it is made
 
         def at(positions: np.ndarray) -> np.ndarray:
-            result = np.empty(len(positions), np.int64)
+            pages, begins, ends, group_ends = found()
+            places = np.empty(len(positions), np.int64)
             groups = np.searchsorted(group_ends, positions, side="right")
             for group in np.unique(groups).tolist():
                 here = groups == group
                 start = int(group_ends[group - 1]) if group else 0
-                size, stream = int(group_ends[group]) - start, stream_id("samples of pages", group)
-                shuffled = permute(self.seed, stream, epoch, size, positions[here] - start) + start
+                length, stream = int(group_ends[group]) - start, stream_id("samples of pages", group)
+                shuffled = permute(self.seed, stream, epoch, length, positions[here] - start) + start
                 page = np.searchsorted(ends, shuffled, side="right")
-                result[here] = by_page[begins[page] + shuffled - (ends[page] - counts[page])]
-            return result
+                places[here] = shuffled - ends[page] + begins[page]
+            return select(pages.position(places))
 
-        return LazyOrder(self.loader.selection.size, at)
+        def group_of(position: int) -> int:
+            return int(np.searchsorted(found()[-1], position, side="right"))
 
-    def _pages_of(self, samples: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:
-        field, name = column
-        rows = self.loader.plan.source.rows(samples)[field]
-        pointers = rows if name is None else rows[name]
-        return (pointers // self.loader.reader.page_size).astype(np.int64)
+        return LazyOrder(size, at, group_of)
 
-    def _by_page(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The selected samples by page; where each page's begin there; how many each has. Found once."""
+    def _groups(self, epoch: int) -> tuple[Pages, np.ndarray, np.ndarray, np.ndarray]:
+        """The pages; of the epoch's first, second, ... page its end in `Pages`, and its end in the epoch; where groups
+        of pages end in the epoch."""
         if self._pages is None:
-            reader, samples = self.loader.reader, self.loader.indices
-            columns = pointer_columns(reader)
+            self._pages = Pages.of(self._page_numbers())
+        pages = self._pages
+        order = permute(self.seed, stream_id("pages"), epoch, len(pages.counts), np.arange(len(pages.counts)))
+        ends = np.cumsum(pages.counts[order])
+        lasts = np.append(np.arange(self.pages_in_flight, len(order), self.pages_in_flight), len(order)) - 1
+        return pages, pages.ends[order], ends, ends[lasts] if len(order) else ends
+
+    def _page_numbers(self) -> Iterator[np.ndarray]:
+        """The page of every sample selected, a million at a time."""
+        source, selection = self.loader.plan.source, self.loader.selection
+        columns = pointer_columns(self.loader.reader)
+        for start in range(0, selection.size, _SAMPLES_AT_ONCE):
+            samples = selection.at(np.arange(start, min(start + _SAMPLES_AT_ONCE, selection.size), dtype=np.int64))
             if columns:
-                pages = np.concatenate([self._pages_of(part, columns[0]) for part in _parts(samples)])
+                field, name = columns[0]
+                rows = source.rows(samples)[field]
+                pointers = rows if name is None else rows[name]
+                yield (pointers // self.loader.reader.page_size).astype(np.int64)
             else:  # nothing but numbers in the metadata
-                pages = samples // _SAMPLES_WITHOUT_PAGES
-            order = np.argsort(pages, kind="stable")
-            _, begins, counts = np.unique(pages[order], return_index=True, return_counts=True)
-            self._pages = samples[order], begins, counts
-        return self._pages
+                yield samples // _SAMPLES_WITHOUT_PAGES
 
 
-def _parts(samples: np.ndarray) -> list[np.ndarray]:
-    """At least one, each of at most a million."""
-    return [samples[start : start + 1_000_000] for start in range(0, max(1, len(samples)), 1_000_000)]
+class Pages(NamedTuple):
+    """Which samples lie on which page, as runs of neighbours: as many as pages where samples lie in the file's order.
+
+    Places count the samples by page; positions count them as they are selected.
+    """
+
+    run_ends: np.ndarray  # int64 [R]: the place where each run ends
+    shifts: np.ndarray  # int64 [R]: from places to positions in the run
+    ends: np.ndarray  # int64 [P]: the place where each page ends
+    counts: np.ndarray  # int64 [P]: samples on each page
+
+    @staticmethod
+    def of(numbers: Iterable[np.ndarray]) -> Pages:
+        """From the page numbers of all samples, int64, in parts."""
+        starts, numbered, total = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+        for part in numbers:
+            is_new = np.ones(len(part), bool)
+            is_new[1:] = part[1:] != part[:-1]
+            begins = np.flatnonzero(is_new)
+            starts.append(begins + total)
+            numbered.append(part[begins])
+            total += len(part)
+        start, number = np.concatenate(starts), np.concatenate(numbered)
+        lengths = np.diff(np.append(start, total))
+        by_page = np.argsort(number, kind="stable")
+        start, number, lengths = start[by_page], number[by_page], lengths[by_page]
+        run_ends = np.cumsum(lengths)
+        _, firsts = np.unique(number, return_index=True)
+        begins = (run_ends - lengths)[firsts]
+        counts = np.diff(np.append(begins, total))
+        return Pages(run_ends, start - (run_ends - lengths), begins + counts, counts)
+
+    def position(self, places: np.ndarray) -> np.ndarray:
+        """int64 [B] both."""
+        return places + self.shifts[np.searchsorted(self.run_ends, places, side="right")]
