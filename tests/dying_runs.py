@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ffcv.cli.main import main
-from ffcv.ssl import backbones, checkpoint, evaluate, logs, train
+from ffcv.ssl import backbones, checkpoint, config, evaluate, logs, train
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([__name__])
@@ -27,7 +27,7 @@ _SERVER.set_forkserver_preload([__name__])
 def run(
     arguments: list[str], at_step: int = -1, death: Callable[[], None] | None = None, errors: Path | None = None
 ) -> int:
-    """`ffcv train ARGUMENTS` in a new process; after logging `at_step` it calls `death`.
+    """`ffcv train ARGUMENTS` in a new process; after logging `at_step`, with -1 while it is set up, it calls `death`.
 
     Returns:
         The exit status. What the process writes to stderr goes to `errors`.
@@ -62,6 +62,11 @@ def interrupt_evaluation() -> None:
     patch.object(evaluate, "held_out", slow).start()
 
 
+def kill_in_evaluation() -> None:
+    """Dies in the next evaluation."""
+    patch.object(evaluate, "held_out", lambda *_: kill()).start()
+
+
 class Noisy(nn.Module):
     """An encoder that draws from every global generator, so that a resumed run must have the state of all."""
 
@@ -86,8 +91,13 @@ def _train(arguments: list[str], at_step: int, death: Callable[[], None] | None,
         if number == at_step and death is not None:
             death()
 
+    def building(model: config.ModelConfig) -> nn.Module:
+        if at_step < 0 and death is not None:
+            death()
+        return Noisy(build(model))
+
     with (
         patch.object(logs.RunLog, "step", dying),
-        patch.object(train.backbones, "build", lambda model: Noisy(build(model))),
+        patch.object(train.backbones, "build", building),
     ):
         main(["train", *arguments])

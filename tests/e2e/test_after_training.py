@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
+import signal
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -22,7 +24,7 @@ import two_processes
 from ffcv import DatasetWriter
 from ffcv.cli.main import main
 from ffcv.fields import IntField, RGBImageField
-from ffcv.ssl import config, evaluate, history, methods, pictures, protocols, trained
+from ffcv.ssl import config, evaluate, history, interrupt, methods, pictures, protocols, trained
 from ffcv.ssl.backbones import ConvNet
 from ffcv.ssl.config import ModelConfig
 from ffcv.ssl.errors import ConfigError
@@ -116,6 +118,44 @@ def test_two_processes_share_the_held_out_images_and_judge_what_rank_0_saves(fol
     assert list(alone) == ["knn_accuracy", "val_probe_accuracy", "val_probe_top5"]
     for figures in two_processes.run(functools.partial(_held_out, path), tmp_path):
         assert {name: float(value) for name, value in figures.items()} == {n: float(v) for n, v in alone.items()}
+
+
+def _stopped_in_evaluation(path: str, rank: int) -> torch.Tensor:
+    """How many of its 180 batches this rank saw, and whether there are figures; rank 1 gets a signal at its third."""
+    seen = 0
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        nonlocal seen
+        seen += 1
+        if rank == 1 and seen == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return images.mean((2, 3))
+
+    settings = config.parse(
+        ["--recipe", "simclr_digits", "--data.train", path, "--data.num_workers", "1", "--evaluation.batch_size", "1"]
+    )
+    method = methods.load("simclr")(ConvNet(8, (1,)), settings.options)
+    method.backbone.forward = encode  # type: ignore[method-assign]
+    probe, device = OnlineProbes(3, [], 10), torch.device("cpu")
+    with interrupt.StopSignals() as signals:
+        figures = signals.unless_stopped(
+            lambda: evaluate.held_out(method, probe, settings, device, signals.watched)  # type: ignore[arg-type]
+        )
+    return torch.tensor([seen, figures is not None])
+
+
+def test_a_signal_to_one_process_ends_the_evaluation_of_all(folder: Path, tmp_path: Path) -> None:
+    for found in two_processes.run(functools.partial(_stopped_in_evaluation, str(folder / "train.beton")), tmp_path):
+        assert found.tolist() == [interrupt.LOOK_EVERY, False]
+
+
+def test_processes_may_have_different_numbers_of_batches(tmp_path: Path) -> None:
+    for rank, seen in enumerate(two_processes.run(_watched, tmp_path)):
+        assert seen.tolist() == list(range(16 + rank))
+
+
+def _watched(rank: int) -> torch.Tensor:
+    return torch.tensor(list(interrupt.StopSignals().watched(range(16 + rank))))
 
 
 def test_knn_is_scikit_learns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

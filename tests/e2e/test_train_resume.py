@@ -84,6 +84,25 @@ def test_a_signal_does_not_wait_for_the_evaluation(data: Path, whole: Path, tmp_
     assert_same_run(whole, tmp_path)
 
 
+def test_killed_in_the_evaluation(data: Path, whole: Path, tmp_path: Path) -> None:
+    """SIGKILL while the second epoch is evaluated: its steps are not made again."""
+    last = ("--logging.checkpoint_every_steps", "0", "--logging.checkpoint_every", "9", "--resume", "auto")
+    arguments = digits.arguments(data, tmp_path, *EXTRA, *last)
+    assert dying_runs.run(arguments, 8, dying_runs.kill_in_evaluation) == -9
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["step"] == 10
+    assert dying_runs.run(arguments) == 0
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_signal_during_setup_is_noted(data: Path, whole: Path, tmp_path: Path) -> None:
+    """SIGTERM while the network is made: the first step, which has the news, is the last."""
+    arguments = digits.arguments(data, tmp_path, *EXTRA, "--resume", "auto")
+    assert dying_runs.run(arguments, -1, dying_runs.terminate, tmp_path / "errors") == EXIT_STATUS
+    assert "stopped by SIGTERM after 1 steps" in (tmp_path / "errors").read_text()
+    assert dying_runs.run(arguments) == 0
+    assert_same_run(whole, tmp_path)
+
+
 def test_a_torn_row_is_none(tmp_path: Path) -> None:
     """A crash may cut a row off within its number: '12' of step 123 is not step 12."""
     from ffcv.ssl.loggers import CsvFile

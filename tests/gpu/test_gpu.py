@@ -18,7 +18,8 @@ import ffcv.transforms as T
 from datasets import write_photos
 from ffcv import Loader, OrderOption
 from ffcv.reader import Reader
-from ffcv.ssl import config
+from ffcv.ssl import config, methods
+from ffcv.ssl.backbones import ConvNet
 from ffcv.ssl.train import fit
 from ffcv.transforms.base import ImageDecoder
 from ffcv.transforms.decoded_crop import DecodedCrop
@@ -293,6 +294,34 @@ def settings(path: Path, folder: Path, *more: str) -> config.Config:
             *more,
         ]
     )
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_no_step_waits_for_the_device(name: str) -> None:
+    """The second forward pass: the first may set things up."""
+    kind = methods.load(name)
+    options: dict[str, Any] = {"swav": {"queue": 64, "queue_share": 0.0}, "nnclr": {"queue": 64}}
+    torch.manual_seed(0)
+    method = kind(ConvNet(8, (1,)), kind.Options(**options.get(name, {}))).cuda()
+    views = [torch.randn(8, 3, 32, 32, device="cuda") for _ in range(1 if name == "supervised" else 2)]
+    labels = torch.arange(8, device="cuda")
+    for mode in ("default", "error"):
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            method(views, labels).terms["loss"].backward()
+            method.after_step(0, 10)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_training_with_a_gradient_scaler_and_evaluation(tmp_path: Path) -> None:
+    """16-mixed, which the CPU has not."""
+    path = write_photos(tmp_path / "photos.beton", 48)
+    extra = ("--training.precision", "16-mixed", "--training.eval_every", "1", "--data.label", "label")
+    fit(settings(path, tmp_path / "run", *extra))
+    saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert saved["scaler"]["scale"] > 0
+    assert {v.dtype for v in saved["method"].values() if v.is_floating_point()} == {torch.float32}
 
 
 @pytest.mark.parametrize("compiled", ["false", "true"])

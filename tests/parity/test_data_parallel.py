@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 import two_processes
-from ffcv.ssl import methods
+from ffcv.ssl import distributed, methods
 from ffcv.ssl.memory import Queue
 from ffcv.ssl.methods import barlow, byol, dino, lejepa, mocov3, nnclr, simclr, simsiam, supervised, swav, vicreg
 
@@ -72,7 +74,30 @@ def _state(begin: int, end: int, total: int) -> list[Tensor]:
 def _on_rank(rank: int) -> dict[str, list[list[Tensor]]]:
     shares = [(rank * a, a + rank * b, a + b) for a, b in COUNTS]
     losses = {name: [_loss_and_gradient(name, *share) for share in shares] for name in LOSSES}
-    return {**losses, "state": [_state(*share) for share in shares]}
+    with distributed.equal_shares(), patch.object(dist, "all_gather", _only_rows(dist.all_gather)):
+        for name, results in losses.items():
+            results.append(_loss_and_gradient(name, *shares[0]))
+    return {**losses, "state": [_state(*share) for share in shares], "probe": [_averaged(rank)]}
+
+
+def _only_rows(all_gather: Callable[..., Any]) -> Callable[..., Any]:
+    """`all_gather`, refused to numbers of rows, which wait for the device."""
+
+    def gather(parts: list[Tensor], rows: Tensor) -> None:
+        assert rows.ndim == 2
+        all_gather(parts, rows)
+
+    return gather
+
+
+def _averaged(rank: int) -> list[Tensor]:
+    """Gradients, one of them missing, of which rank 1 has three times rank 0's; how many messages they took."""
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    for i, parameter in enumerate(list(module.parameters())[:3]):
+        parameter.grad = (i + 1.0) * (2 * rank + 1) * torch.ones_like(parameter)
+    with patch.object(dist, "all_reduce", wraps=dist.all_reduce) as messages:
+        distributed.average_gradients(module)
+    return [*(p.grad for p in module.parameters() if p.grad is not None), torch.tensor(messages.call_count)]
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +109,23 @@ def test_every_method_is_here() -> None:
     assert sorted(LOSSES) == methods.names()
 
 
-@pytest.mark.parametrize("case", [0, 1], ids=["equal", "uneven"])
+@pytest.mark.parametrize("case", [0, 1, 2], ids=["equal", "uneven", "known to be equal"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_two_processes_equal_one(name: str, case: int, on_two: tuple[Any, Any]) -> None:
     """The mean over ranks of losses and of gradients, as DistributedDataParallel takes it."""
-    loss, gradient = _loss_and_gradient(name, 0, sum(COUNTS[case]), sum(COUNTS[case]))
+    total = sum(COUNTS[case % 2])
+    loss, gradient = _loss_and_gradient(name, 0, total, total)
     (first_loss, first_gradient), (second_loss, second_gradient) = (rank[name][case] for rank in on_two)
     torch.testing.assert_close((first_loss + second_loss) / 2, loss, rtol=1e-12, atol=0)
     torch.testing.assert_close((first_gradient + second_gradient) / 2, gradient, rtol=1e-9, atol=1e-13)
+
+
+def test_a_probes_gradients_are_averaged_in_one_message(on_two: tuple[Any, Any]) -> None:
+    for rank in on_two:
+        *gradients, messages = rank["probe"][0]
+        assert [gradient.unique().tolist() for gradient in gradients] == [[2], [4], [6]]
+        assert [gradient.shape for gradient in gradients] == [(4, 3), (4,), (2, 4)]
+        assert int(messages) == 1
 
 
 @pytest.mark.parametrize("case", [0, 1], ids=["equal", "uneven"])

@@ -209,6 +209,16 @@ def test_bad_options_are_named(name: str, option: str, value: object) -> None:
         methods.load(name).Options(**{option: value})
 
 
+def test_dinos_head_begins_as_in_its_authors_code() -> None:
+    torch.manual_seed(0)
+    for layer in heads.gelu_mlp(400, 300, 200):
+        if isinstance(layer, nn.Linear):
+            weight = layer.weight.detach()
+            assert float(weight.std()) == pytest.approx(0.02, rel=0.02)
+            assert float(weight.abs().max()) > 0.06  # a normal's tails, not a uniform's end
+            assert not layer.bias.any()
+
+
 def test_heads_refuse_empty_layers() -> None:
     for head in (heads.mlp, heads.gelu_mlp):
         with pytest.raises(ConfigError, match=r"needs a width of 1 or more, got \[4, 0\]"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import two_processes
 from ffcv.ssl import distributed
+from ffcv.ssl import launch as launching
 from ffcv.ssl.config import TrainingConfig
 from ffcv.ssl.launch import launch
 
@@ -57,3 +59,18 @@ def test_processes_share_the_cores_that_they_all_may_use(tmp_path: Path) -> None
     for threads in two_processes.run(_threads, tmp_path):
         assert [int(n) for n in threads] == [4, 8, 3]
     assert distributed.loader_threads(-1) == -1  # one process alone: the loader takes all
+
+
+def test_buffers_are_not_sent_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of NNCLR's is 100 MB."""
+
+    class Asked(Exception):
+        pass
+
+    def fabric(**options: Any) -> None:
+        raise Asked(options["strategy"])
+
+    monkeypatch.setattr(launching, "Fabric", fabric)
+    with pytest.raises(Asked) as asked:
+        launch(TrainingConfig(accelerator="cpu", devices=2))
+    assert asked.value.args[0]._ddp_kwargs["broadcast_buffers"] is False

@@ -21,7 +21,10 @@ def parse(recipe: str) -> config.Config:
 def test_every_method_has_its_recipes() -> None:
     """For CIFAR-10 and for ImageNet, named METHOD_DATA, and METHOD_DATA_ENCODER where the data have several."""
     assert {f"{name}_cifar10" for name in methods.names()} <= set(RECIPES)
-    assert {f"{name}_imagenet_rn50" for name in methods.names()} <= set(RECIPES)
+    for encoder, backbone in (("rn50", "resnet50"), ("vits", "vit_small_patch16_224")):
+        named = {f"{name}_imagenet_{encoder}" for name in methods.names()}
+        assert named <= set(RECIPES)
+        assert {parse(recipe).model.backbone for recipe in named} == {backbone}
     assert [r for r in RECIPES if not re.fullmatch(r"[a-z0-9]+_(cifar10|digits|imagenet)(_rn18|_rn50|_vits)?", r)] == []
     assert [r for r in RECIPES if not r.startswith(f"{parse(r).method}_")] == []
 
@@ -40,10 +43,17 @@ def test_builds(recipe: str) -> None:
     assert len(pipelines) == (1 if settings.method == "supervised" else 2 + settings.views.num_local)
 
 
+def test_weights_of_vicregs_terms_are_those_of_the_authors_code() -> None:
+    """25 (s + v / 2) + c, with the two views' variance and covariance terms added up."""
+    found = parse("vicreg_imagenet_rn50").options
+    assert (found.invariance, found.variance, found.covariance) == (25, 12.5, 1)
+
+
 def test_big_batches_have_statistics_over_all_gpus() -> None:
-    """In all whose authors had them so: methods with batch normalisation, but for supervised training and LeJEPA."""
-    without = {"supervised_imagenet_rn50", "lejepa_imagenet_rn50"}
-    big = {r for r in RECIPES if r.endswith("_imagenet_rn50")} | {"mocov3_imagenet_vits"}
+    """As their authors have them; supervised training, LeJEPA and DINO's ViT, without batch normalisation, do not."""
+    without = {f"{method}_imagenet_{encoder}" for method in ("supervised", "lejepa") for encoder in ("rn50", "vits")}
+    without |= {"dino_imagenet_vits"}
+    big = {r for r in RECIPES if "_imagenet_" in r}
     assert {r for r in big if parse(r).training.sync_batchnorm} == big - without
 
 

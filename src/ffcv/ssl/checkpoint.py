@@ -15,7 +15,7 @@ import yaml
 from ffcv.errors import one_line
 from ffcv.ssl.errors import ConfigError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the dictionary that `save` writes."""
 
 FREE = (

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -13,6 +16,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ffcv.cores import available_cores
+
+Item = TypeVar("Item")
+
+_equal: ContextVar[bool] = ContextVar("equal_shares", default=False)
 
 
 class Gathered(NamedTuple):
@@ -25,6 +32,14 @@ class Gathered(NamedTuple):
 def world_size() -> int:
     """Number of data-parallel processes, 1 without any."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def from_all_ranks(item: Item) -> list[Item]:
+    """Every rank's `item`, small Python values, in rank order."""
+    everyone: list[Any] = [item] * world_size()
+    if len(everyone) > 1:
+        dist.all_gather_object(everyone, item)
+    return everyone
 
 
 def loader_threads(wanted: int) -> int:
@@ -40,9 +55,18 @@ def _sharers(ranks: int) -> int:
     """Processes that may run on the very cores that this one may run on. torchrun leaves a machine to all of its
     processes, SLURM gives each task cores of its own."""
     mine = (platform.node(), sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [])
-    everyone: list[Any] = [None] * ranks
-    dist.all_gather_object(everyone, mine)
-    return everyone.count(mine)
+    return from_all_ranks(mine).count(mine)
+
+
+@contextmanager
+def equal_shares() -> Iterator[None]:
+    """In this block, all ranks hold the same number of rows whenever they meet, as in training, whose loader sees to
+    it: so they need not tell each other, for which the host would wait for the device."""
+    token = _equal.set(True)
+    try:
+        yield
+    finally:
+        _equal.reset(token)
 
 
 def gather(x: Tensor) -> Gathered:
@@ -53,9 +77,12 @@ def gather(x: Tensor) -> Gathered:
     """
     if world_size() == 1:
         return Gathered(x, 0)
-    sizes = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
-    dist.all_gather(sizes, torch.full((1,), len(x), device=x.device))
-    counts = torch.cat(sizes).tolist()
+    if _equal.get():
+        counts = [len(x)] * world_size()
+    else:
+        sizes = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
+        dist.all_gather(sizes, torch.full((1,), len(x), device=x.device))
+        counts = torch.cat(sizes).tolist()
     return Gathered(_Gather.apply(x, counts), sum(counts[: dist.get_rank()]))
 
 
@@ -66,8 +93,9 @@ def all_sum(x: Tensor) -> Tensor:
 
 def total_rows(x: Tensor) -> Tensor:
     """Number of rows of all ranks' `x` together, int64 scalar."""
-    count = torch.full((), len(x), device=x.device)  # filled there: a copy from here would wait for the device
-    if world_size() > 1:
+    ranks = world_size() if _equal.get() else 1
+    count = torch.full((), ranks * len(x), device=x.device)  # filled there: a copy from here would wait for the device
+    if world_size() > ranks:
         dist.all_reduce(count)
     return count
 
@@ -81,11 +109,16 @@ def mean(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_gradients(module: nn.Module) -> None:
-    """Replace the gradients of a module that is not wrapped for data parallelism by their means over ranks."""
-    if world_size() > 1:
-        for parameter in module.parameters():
-            if parameter.grad is not None:
-                dist.all_reduce(parameter.grad.div_(world_size()))
+    """Replace the gradients of a module that is not wrapped for data parallelism by their means over ranks.
+
+    Together in one message; they are of one type.
+    """
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    if world_size() > 1 and gradients:
+        together = torch.cat([gradient.flatten() for gradient in gradients]).div_(world_size())
+        dist.all_reduce(together)
+        for gradient, mean_ in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean_.view_as(gradient))
 
 
 class _AllSum(Function):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, pstdev
@@ -37,6 +37,8 @@ class Part:
     def __len__(self) -> int:
         return len(self.indices)
 
+
+Watch = Callable[[Loader], Iterable[Any]]
 
 TABLE_BYTES = 1 << 30
 """Most memory that the features of one representation may take in `compare`; 'ffcv eval' has no such bound."""
@@ -141,6 +143,7 @@ def features_of(
     device: torch.device,
     view: Sequence[Any] | None = None,
     seed: int = 0,
+    watch: Watch = iter,
 ) -> Tensor:
     """The images through the encoder in evaluation mode: features float32 [N, D] on `device`, in the part's order.
 
@@ -153,6 +156,7 @@ def features_of(
         device: where the encoder is.
         view: a pipeline of `ffcv.transforms`; None for the centre crop.
         seed: of the view's randomness.
+        watch: what goes through the batches, and may stop.
     """
     data, was_training = config.data, encoder.training
     loader = Loader(
@@ -171,12 +175,14 @@ def features_of(
     )
     encoder.eval()
     # Not by calling the module: what torch.compile made of it is for training's batches, and it would compile again.
-    features = [encoder.forward(getattr(batch, data.image)).float() for batch in loader]
+    features = [encoder.forward(getattr(batch, data.image)).float() for batch in watch(loader)]
     encoder.train(was_training)
     return torch.cat(features)
 
 
-def extract(encoder: nn.Module, part: Part, config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
+def extract(
+    encoder: nn.Module, part: Part, config: Config, device: torch.device, watch: Watch = iter
+) -> tuple[Tensor, Tensor]:
     """`features_of` the part and its labels int64 [N], on `device`.
 
     Raises:
@@ -184,7 +190,7 @@ def extract(encoder: nn.Module, part: Part, config: Config, device: torch.device
     """
     if config.data.label is None:
         raise ConfigError("data.label is null: without labels there is nothing to evaluate")
-    return features_of(encoder, part, config, device), read_labels(part, config.data.label).to(device)
+    return features_of(encoder, part, config, device, watch=watch), read_labels(part, config.data.label).to(device)
 
 
 def score(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], config: EvalConfig, seed: int = 0) -> Score:
@@ -216,15 +222,21 @@ def assess(encoder: nn.Module, config: Config, device: torch.device) -> Score:
     )
 
 
-def held_out(method: Method, online: probes.OnlineProbes, config: Config, device: torch.device) -> dict[str, float]:
+def held_out(
+    method: Method, online: probes.OnlineProbes, config: Config, device: torch.device, watch: Watch = iter
+) -> dict[str, float]:
     """Accuracies on the held-out images, to watch while training; every rank must call it and gets them.
+
+    `watch` goes through the batches, on all ranks alike, and may stop.
 
     Returns:
         'knn_accuracy': k-NN with the labels of all training images. 'val_probe_accuracy', and with more than five
         classes 'val_probe_top5': of the online probe on the representation, where the encoder to keep is the one that
         it learned on (not a teacher).
     """
-    (train, known), (test, wanted) = (_extract_together(method.encoder, part, config, device) for part in parts(config))
+    (train, known), (test, wanted) = (
+        _extract_together(method.encoder, part, config, device, watch) for part in parts(config)
+    )
     votes = probes.knn_votes(train, known, test, config.evaluation.k, config.evaluation.temperature)
     figures = {"knn_accuracy": probes.accuracy(votes, wanted)}
     if method.encoder is method.backbone:
@@ -236,16 +248,18 @@ def held_out(method: Method, online: probes.OnlineProbes, config: Config, device
     return figures
 
 
-def _extract_together(encoder: nn.Module, part: Part, config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
+def _extract_together(
+    encoder: nn.Module, part: Part, config: Config, device: torch.device, watch: Watch
+) -> tuple[Tensor, Tensor]:
     """`extract`, each rank a share of the images; all of them in the order of ranks."""
     ranks = world_size()
     if ranks == 1 or len(part) < ranks:
-        return extract(encoder, part, config, device)
+        return extract(encoder, part, config, device, watch)
     for buffer in encoder.buffers():
         # Running statistics are each rank's own after a training step; the checkpoint has those of rank 0.
         dist.broadcast(buffer, 0)
     share = Part(part.path, part.indices[dist.get_rank() :: ranks])
-    features, labels = extract(encoder, share, config, device)
+    features, labels = extract(encoder, share, config, device, watch)
     return gather(features).rows, gather(labels).rows
 
 

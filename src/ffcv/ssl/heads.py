@@ -69,11 +69,17 @@ def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear
 
 
 def gelu_mlp(features: int, *widths: int) -> MLP:
-    """Linear layers with biases and GELU between them, no normalisation (DINO's, its appendix C)."""
+    """Linear layers with biases and GELU between them, no normalisation (DINO's, its appendix C).
+
+    Weights begin with a deviation of 0.02 and biases at 0, as in the authors' code.
+    """
     layers: list[nn.Module] = []
     for i, width in enumerate(_checked(widths)):
         layers += [nn.GELU()] if i > 0 else []
-        layers.append(nn.Linear(features, width))
+        linear = nn.Linear(features, width)
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
+        layers.append(linear)
         features = width
     return MLP(*layers)
 

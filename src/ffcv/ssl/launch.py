@@ -7,12 +7,11 @@ import sys
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning_fabric.plugins import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from ffcv.cores import available_cores
 from ffcv.ssl.config import TrainingConfig
@@ -38,7 +37,9 @@ def launch(training: TrainingConfig) -> Fabric:
         accelerator=training.accelerator,
         devices=devices,
         num_nodes=nodes,
-        strategy="ddp" if devices * nodes > 1 else "auto",
+        # Buffers that matter (queues, centres) are the same on all ranks, and running statistics are rank 0's when it
+        # saves or judges: none needs to be sent in every step.
+        strategy=DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto",
         precision=_precision(training),  # pyright: ignore[reportArgumentType]
         plugins=[cluster],
     )

@@ -65,7 +65,7 @@ def cross_entropies(wanted: Sequence[Tensor], scores: Sequence[Tensor]) -> Tenso
     """
     guesses = [s.log_softmax(1) for s in scores]
     pairs = [(w, g) for i, w in enumerate(wanted) for j, g in enumerate(guesses) if i != j]
-    return torch.stack([mean(-(w * g).sum(1)) for w, g in pairs]).mean()
+    return mean(torch.stack([-(w * g).sum(1) for w, g in pairs]).mean(0))
 
 
 @in_float32

@@ -16,21 +16,20 @@ class Queue(nn.Module):
 
     Attributes:
         rows: float32 [length, width], a ring: the oldest is overwritten first.
-        count: embeddings that ever came in, int64 scalar.
+        count: embeddings that ever came in. A number of Python's: reading it from a GPU would wait for that.
     """
 
     rows: Tensor
-    count: Tensor
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(length, width), dim=1))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.count = 0
 
     @property
     def filled(self) -> Tensor:
         """The rows that came in, [min(count, length), width], without the random ones."""
-        return self.rows[: int(self.count)]
+        return self.rows[: self.count]
 
     @torch.no_grad()
     def push(self, z: Tensor) -> None:
@@ -38,6 +37,14 @@ class Queue(nn.Module):
         new = gather(F.normalize(z.detach().float(), dim=1)).rows
         kept = new[-len(self.rows) :]
         first = self.count + len(new) - len(kept)
-        places = (first + torch.arange(len(kept), device=new.device)) % len(self.rows)
+        places = torch.arange(first, first + len(kept), device=new.device) % len(self.rows)
         self.rows[places] = kept.to(self.rows.dtype)
         self.count += len(new)
+
+    def get_extra_state(self) -> Tensor:
+        """`count`, for the state dictionary."""
+        return torch.tensor(self.count)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Takes what `get_extra_state` gave."""
+        self.count = int(state)

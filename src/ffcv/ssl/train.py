@@ -1,7 +1,8 @@
-"""Training: one loop, top to bottom. `fit` is the whole of it; what it calls is short, in files named after it."""
+"""Training: one loop, top to bottom. `_fit` is the whole of it; what it calls is short, in files named after it."""
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 
 from ffcv.ssl import backbones, evaluate, methods, optim, readout
 from ffcv.ssl.config import Config
-from ffcv.ssl.distributed import average_gradients
+from ffcv.ssl.distributed import average_gradients, equal_shares, from_all_ranks
 from ffcv.ssl.errors import DivergedError, Interrupted
 from ffcv.ssl.feed import Feed
 from ffcv.ssl.interrupt import StopSignals
@@ -59,6 +60,11 @@ def fit(config: Config) -> Run:
             diverged.ckpt has the state in which it did.
         Interrupted: SIGTERM or SIGUSR2 came; last.ckpt has the state, `resume='auto'` goes on with the next step.
     """
+    with StopSignals() as signals:
+        return _fit(config, signals)
+
+
+def _fit(config: Config, signals: StopSignals) -> Run:
     # Longer than 60 lines on purpose: whoever wants to know what a step does reads it here, in order.
     training, logging = config.training, config.logging
     require_free_folder(config)
@@ -82,7 +88,7 @@ def fit(config: Config) -> Run:
     state = RunState(config, fabric, parts, {"recent": recent})
     at = state.resume()
 
-    with StopSignals() as signals, RunLog(config, feed.steps, at, fabric.is_global_zero, fabric.device) as log:
+    with RunLog(config, feed.steps, at, fabric.is_global_zero, fabric.device) as log:
         for epoch in range(at.epoch, training.epochs):
             batches = log.timed(feed.epoch(epoch))
             for step in range(at.step, (epoch + 1) * feed.steps):
@@ -91,7 +97,7 @@ def fit(config: Config) -> Run:
                 readouts = []
                 for part in range(training.accumulate):
                     views, labels = next(batches)
-                    with fabric.no_backward_sync(model, enabled=part + 1 < training.accumulate):
+                    with fabric.no_backward_sync(model, enabled=part + 1 < training.accumulate), equal_shares():
                         output = model(views, labels)
                         stop = torch.full((), float(signals.received is not None), device=fabric.device)
                         terms = {**output.terms, "stop": stop}
@@ -124,12 +130,17 @@ def fit(config: Config) -> Run:
                 if stopping:
                     raise _interrupted(signals, at, state)
 
+            evaluates = _due(epoch, training.eval_every) and config.data.label and len(val_part)
+            if evaluates:  # a death in the evaluation costs no epoch
+                with log.checkpointing():
+                    state.save(at)
             row = log.end_epoch(epoch)
             if epoch + 1 < training.epochs:
                 feed.begin(epoch + 1)  # they are made while this one is judged
-            if _due(epoch, training.eval_every) and config.data.label and len(val_part):
-                row |= signals.unless_stopped(lambda: evaluate.held_out(method, probe, config, fabric.device)) or {}
-            if fabric.broadcast(signals.received is not None):  # the resumed run evaluates again
+            if evaluates:
+                judge = functools.partial(evaluate.held_out, method, probe, config, fabric.device, signals.watched)
+                row |= signals.unless_stopped(judge) or {}
+            if any(from_all_ranks(signals.received is not None)):  # the resumed run evaluates again
                 state.save(at)
                 raise _interrupted(signals, at, state)
             log.epoch(row | recent.take(config.evaluation.k, config.evaluation.temperature))

@@ -98,7 +98,11 @@ class LeJEPA(Method):
 
     def loss(self, embeddings: Views, labels: Tensor | None = None, targets: Views = ()) -> Terms:
         o = self.options
-        directions = random_directions(embeddings[0].shape[1], o.num_directions, self.step).to(embeddings[0].device)
+        device = embeddings[0].device
+        directions = random_directions(embeddings[0].shape[1], o.num_directions, self.step)
+        if device.type == "cuda":
+            directions = directions.pin_memory()  # from other memory the copy would wait for the GPU
+        directions = directions.to(device, non_blocking=True)
         normality = torch.stack([sigreg(z, directions, o.t_max, o.knots) for z in embeddings]).mean()
         distance = prediction(embeddings, 2)
         loss = (1 - o.weight) * distance + o.weight * normality

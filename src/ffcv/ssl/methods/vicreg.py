@@ -8,7 +8,8 @@ With Z, Z' the embeddings [n, d] of two views, C the covariance matrix and S the
     c(Z)     = 1/d  sum_{i != j} C_ij^2                       covariance
     loss     = l s(Z, Z') + m (v(Z) + v(Z')) + n (c(Z) + c(Z'))
 
-s is divided by d as in algorithm 1 (equation 5 is not); the paper's l = m = 25, n = 1 belong to that.
+s is divided by d as in algorithm 1 (equation 5 is not); the paper's l = m = 25, n = 1 belong to that. The authors' code
+halves v(Z) + v(Z'): its m = 25 is 12.5 here.
 """
 
 from __future__ import annotations
