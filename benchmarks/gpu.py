@@ -29,9 +29,6 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from views import default_data
-from workloads import MEAN, STD, read_photos
-
 import ffcv.transforms as T
 from ffcv import DatasetWriter, Loader, OrderOption, _core
 from ffcv.cores import available_cores
@@ -39,6 +36,8 @@ from ffcv.fields import IntField, RGBImageField
 from ffcv.fields.rgb_image import EncodedImage
 from ffcv.ssl import config
 from ffcv.ssl.train import fit
+from views import default_data
+from workloads import MEAN, STD, read_photos
 
 BATCH = 256
 COLOUR = (T.RandomColorJitter(0.8, 0.4, 0.4, 0.2, 0.1), T.RandomGrayscale(0.2))

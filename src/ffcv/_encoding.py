@@ -36,6 +36,8 @@ class Job:
     fields: Mapping[str, Field]
     metadata_type: np.dtype
     skip_errors: bool = False
+    unit: str = "sample"
+    """What an index of `dataset` stands for."""
 
 
 class Skipped(NamedTuple):
@@ -171,7 +173,7 @@ def encode_chunk(job: Job, work: Work, stop: threading.Event | None = None) -> E
                 payload.truncate(allocated, end)
                 metadata[row] = np.zeros((), dtype=job.metadata_type)
                 continue
-            message = f"{job.path}: sample {position} (index {index} of the dataset): {one_line(error)}"
+            message = f"{job.path}: {job.unit} {position} (index {index} of the dataset): {one_line(error)}"
             raise WriteError(message, position) from error
         starts.append(payload.end)
     contents = [np.frombuffer(part, np.uint8, size) for part, size in zip(payload.parts, payload.sizes, strict=True)]

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import torch
 from command_line import assert_one_line_error, run
 from datasets import photo_samples
 from ffcv import _core
+from ffcv._file_bytes import FileBytes
+from ffcv.errors import FormatError
 from ffcv.fields import (
     BytesField,
     EncodedImage,
@@ -284,9 +288,9 @@ def test_manifests_that_make_no_sense(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_bytes(content)
     for command in (["info", path], ["extract", path, tmp_path / "out"], ["merge", tmp_path / "o.beton", path, path]):
         status, _, error = run(capsys, *command)
-        assert_one_line_error(status, error, path, "its manifest", "restore it")
+        assert_one_line_error(status, error, path, "the manifest", "restore it")
     status, out, _ = run(capsys, "verify", path)
-    assert (status, "section manifest: its manifest" in out) == (1, True)
+    assert (status, "section manifest: the manifest" in out) == (1, True)
 
 
 def test_extract_survives_any_class_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -393,3 +397,73 @@ def test_files_with_fields_of_custom_types(tmp_path: Path, capsys: pytest.Captur
         ):
             status, _, err = run(capsys, command, path, *options)
             assert_one_line_error(status, err, problem)
+
+
+def test_verify_of_a_file_that_shrinks_meanwhile(tmp_path: Path) -> None:
+    """An error, where reading through a mapping would end the process."""
+    path = everything(tmp_path / "x.beton", count=40)
+    code = f"""
+import os, sys
+from ffcv.cli import main, verify
+check = verify._check_contents
+def shrink(reader, rows):
+    os.truncate({str(path)!r}, 1 << 20)
+    return check(reader, rows)
+verify._check_contents = shrink
+main.main(["verify", {str(path)!r}])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert_one_line_error(done.returncode, done.stderr, path, "it changed while it was being read")
+
+
+def test_verify_reports_bytes_that_the_disk_does_not_give(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointer = int(Reader(file).metadata["image"]["data_ptr"][3])
+    read = FileBytes._read
+
+    def fail(self: FileBytes, start: int, out: np.ndarray) -> None:
+        if start == pointer:
+            raise FormatError(f"{self.path}: reading at byte {start} failed: Input/output error")
+        read(self, start, out)
+
+    monkeypatch.setattr(FileBytes, "_read", fail)
+    status, stdout, _ = run(capsys, "verify", file)
+    assert status == 1
+    assert f"sample 3: reading at byte {pointer} failed: Input/output error" in stdout
+    assert "1 of 6 samples" in stdout
+
+
+@pytest.mark.parametrize("table_in_memory", [0, 64 << 20])
+def test_large_tables_are_not_mapped(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, table_in_memory: int
+) -> None:
+    expected = contents(file)
+    monkeypatch.setattr("ffcv.reader.TABLE_IN_MEMORY", table_in_memory)
+    if table_in_memory == 0:  # whatever looks at the mapping sees other numbers than the file has
+        monkeypatch.setattr(Reader, "data", np.full(file.stat().st_size, 0xFF, np.uint8))
+    reader = Reader(file)
+    assert reader.column("label").tolist() == [0, 1] * 3
+    assert reader.rows(2, 100)["x"].tolist() == [1.0, 1.5, 2.0, 2.5]
+    assert run(capsys, "verify", file, "--decode")[0] == 0
+    assert contents(file) == expected
+
+
+def test_verify_json_of_files_that_do_not_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.beton"
+    path.write_bytes(b"no such format" * 9)
+    for target, problem in ((path, "not a .beton file"), (tmp_path / "none.beton", "no such file")):
+        status, stdout, stderr = run(capsys, "verify", target, "--json")
+        assert_one_line_error(status, stderr, target, problem)
+        summary = json.loads(stdout)
+        assert summary["path"] == str(target)
+        assert problem in summary["error"]
+
+
+def test_info_of_an_image_field_named_like_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.beton"
+    writer = DatasetWriter(path, {"[/a]": RGBImageField()}, num_workers=1)
+    writer.from_indexed_dataset([(np.zeros((8, 8, 3), np.uint8),)])
+    status, stdout, _ = run(capsys, "info", path)
+    assert status == 0
+    assert "longer side of [/a]" in stdout

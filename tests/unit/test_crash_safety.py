@@ -336,7 +336,7 @@ def test_a_fault_does_not_wait_for_slow_neighbours(tmp_path: Path, backend: Any)
             return b"x", index
 
     writer = DatasetWriter(out / "x.beton", FIELDS, num_workers=3, backend=backend)
-    with pytest.raises(WriteError, match="sample 1 .*no such image"):
+    with pytest.raises(WriteError, match=r"sample 1 .*no such image"):
         writer.from_indexed_dataset(Slow(), chunksize=1)
     assert not late.exists()
     gate.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def _write(
         float | None, typer.Option(min=0, max=1, help="For proportion: the share to compress.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Images encoded at a time; -1 for one per core.")] = -1,
-    shuffle: Annotated[int | None, typer.Option(help="Shuffle the samples, with this seed.")] = None,
+    shuffle: Annotated[int | None, typer.Option(min=0, help="Shuffle the samples, with this seed.")] = None,
     on_error: Annotated[
         str, typer.Option(help="raise: stop at the first bad image; skip: leave bad ones out and list them.")
     ] = "raise",
@@ -226,6 +227,9 @@ def _report(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; errors that a user can act on become one line on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         app(args=None if arguments is None else list(arguments))
     except (*OUR_ERRORS, OSError) as error:

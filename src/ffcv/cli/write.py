@@ -13,10 +13,11 @@ from rich.console import Console
 
 from ffcv.cli.progress import progress_bar
 from ffcv.data import BetonSource, ImageReader, Source, open_source
-from ffcv.errors import SourceError
+from ffcv.data.source import LabelledImages
+from ffcv.errors import SourceError, storable
 from ffcv.fields import RGBImageField
 from ffcv.fields.rgb_image import WriteMode
-from ffcv.writer import DatasetWriter
+from ffcv.writer import MAX_LISTED, DatasetWriter
 
 _LISTED = 20
 """Skipped samples that are printed one by one."""
@@ -104,6 +105,9 @@ def write_source(dataset: Source, out: Path, options: WriteOptions) -> None:
     parts = np.array_split(chosen, options.shards)
     if not len(parts[-1]):
         raise SourceError(f"{len(chosen):,} samples are not enough for {options.shards} shards")
+    notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for remark in dataset.remarks:
+        notes.print(f"{storable(dataset.name)}: {remark}")
     skipped = 0
     for number, indices in enumerate(parts):
         path = out
@@ -111,10 +115,8 @@ def write_source(dataset: Source, out: Path, options: WriteOptions) -> None:
             path = out.with_name(f"{out.stem}-{number:05d}-of-{options.shards:05d}{out.suffix}")
         skipped += _write_file(dataset, path, indices, options)
     if skipped:
-        Console(stderr=True).print(
-            f"{skipped:,} of {len(chosen):,} samples were left out; each is listed above or in the file's manifest",
-            highlight=False,
-        )
+        listed = "" if skipped <= MAX_LISTED else f" (the first {MAX_LISTED:,} of each file)"
+        notes.print(f"{skipped:,} of {len(chosen):,} samples were left out; the file's manifest lists them{listed}")
 
 
 def _choose(dataset: Source, options: WriteOptions) -> np.ndarray:
@@ -158,7 +160,7 @@ def _write_file(dataset: Source, path: Path, indices: np.ndarray, options: Write
             on_progress=lambda done, _: progress.update(task, completed=done),
             on_error=on_error,
         )
-        writer.from_indexed_dataset(dataset, indices.tolist(), chunksize=16)
+        writer.from_indexed_dataset(dataset, indices, chunksize=16)
     report = Console(stderr=True)
     for index, error in writer.skipped[:_LISTED]:
         report.print(f"skipped sample {index}: {error}", highlight=False, markup=False, soft_wrap=True)
@@ -166,6 +168,8 @@ def _write_file(dataset: Source, path: Path, indices: np.ndarray, options: Write
         report.print(f"... and {len(writer.skipped) - _LISTED:,} more", highlight=False)
     written = len(indices) - len(writer.skipped)
     classes = "" if dataset.classes is None else f" of {len(dataset.classes):,} classes"
+    if isinstance(dataset, LabelledImages) and dataset.labels is None:
+        classes = ", no labels"
     Console().print(
         f"{path}: {written:,} images{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
         highlight=False,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ffcv._manifest import parse_manifest
 from ffcv.data.images import ImageReader
 from ffcv.data.source import Source
-from ffcv.errors import FormatError, SourceError, one_line
+from ffcv.errors import FormatError, SourceError, message_of
 from ffcv.fields import (
     BytesField,
     Field,
@@ -76,7 +76,7 @@ class BetonSource(Source):
         )
 
     def _image(self, reader: Reader, row: int, name: str) -> Any:
-        entry = reader.metadata[name][row]
+        entry = reader.rows(row, row + 1)[name][0]
         if entry["mode"] != IMAGE_MODES["jpg"]:
             return read_value(reader, row, name)
         data = reader.read(int(entry["data_ptr"])).tobytes()
@@ -97,7 +97,7 @@ class BetonSource(Source):
         if not isinstance(field, IntField | FloatField):
             numbers = [key for key, f in self.readers[0].fields.items() if isinstance(f, IntField | FloatField)]
             raise SourceError(f"{self.readers[0].path}: no field of numbers {name!r}; it has {', '.join(numbers)}")
-        return np.concatenate([reader.metadata[name] for reader in self.readers])
+        return np.concatenate([reader.column(name) for reader in self.readers])
 
 
 def read_value(reader: Reader, row: int, name: str) -> Any:
@@ -108,7 +108,7 @@ def read_value(reader: Reader, row: int, name: str) -> Any:
         FormatError: The bytes are not those that were written.
         SourceError: The field is of a custom type.
     """
-    field, value = reader.fields[name], reader.metadata[name][row]
+    field, value = reader.fields[name], reader.rows(row, row + 1)[name][0]
     match field:
         case IntField():
             return int(value)
@@ -140,19 +140,10 @@ def read_manifest(reader: Reader) -> dict[str, Any] | None:
         FormatError: It is not a JSON object in UTF-8, or `classes` is not a list of names.
     """
     content = reader.read_section(Section.MANIFEST)
-    if content is None:
-        return None
     try:
-        manifest = json.loads(content)
-        json.dumps(manifest, ensure_ascii=False).encode()  # refuses halves of surrogate pairs, which no file name holds
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{reader.path}: its manifest is not JSON in UTF-8 ({one_line(error)}); {RESTORE}") from error
-    if not isinstance(manifest, dict):
-        raise FormatError(f"{reader.path}: its manifest is not a JSON object; {RESTORE}")
-    classes = manifest.get("classes")
-    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise FormatError(f"{reader.path}: its manifest's class names are not a list of texts; {RESTORE}")
-    return manifest
+        return None if content is None else parse_manifest(content)
+    except ValueError as error:
+        raise FormatError(f"{reader.path}: {message_of(error)}; {RESTORE}") from error
 
 
 def _signature(reader: Reader) -> str:
