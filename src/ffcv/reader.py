@@ -99,7 +99,7 @@ class Reader:
     def allocations(self) -> NDArray[Any]:
         """`format.ALLOCATION` [A], in the file's order, sections included; read-only."""
         # Before it takes memory: every row has a byte of the pages, or is one of the original's for an empty value.
-        pages = int(self.header["alloc_table_ptr"]) - self._metadata_end
+        pages = int(self.header["alloc_table_ptr"]) - self.metadata_end
         rows = (self.bytes.size - int(self.header["alloc_table_ptr"])) // ALLOCATION.itemsize
         if rows > pages + self.num_samples * len(self.fields):
             self._fail(
@@ -118,7 +118,7 @@ class Reader:
         """`allocations` for the core, every row checked: all that reads bytes relies on this."""
         end = int(self.header["alloc_table_ptr"])
         # Not the first whole page: the writer may have begun with smaller ones.
-        first = self._metadata_end
+        first = self.metadata_end
         table = _core.AllocationTable(self.allocations.view(np.uint8))
         problem = table.check(first, end, self.page_size, self.num_samples, FIRST_SECTION_ID)
         if problem is not None:
@@ -216,7 +216,7 @@ class Reader:
     def fingerprint(self) -> str:
         """Identifies the dataset: a hash of all its tables and its size, but not of the pages."""
         digest = hashlib.blake2b(digest_size=16)
-        for start, stop in ((0, self._metadata_end), (int(self.header["alloc_table_ptr"]), self.bytes.size)):
+        for start, stop in ((0, self.metadata_end), (int(self.header["alloc_table_ptr"]), self.bytes.size)):
             for block in self.bytes.blocks(start, stop):
                 digest.update(block.data)
         digest.update(self.bytes.size.to_bytes(8, "little"))
@@ -228,7 +228,8 @@ class Reader:
         return HEADER.itemsize + self.field_descriptors.nbytes
 
     @property
-    def _metadata_end(self) -> int:
+    def metadata_end(self) -> int:
+        """Where the metadata ends; the pages lie behind."""
         return self._metadata_start + self.metadata.nbytes
 
     def _fail(self, problem: str) -> NoReturn:
@@ -288,7 +289,7 @@ class Reader:
                 if self.allocations[-1]["sample_id"] != Section.CHECKSUMS:
                     raise ValueError("the section of checksums is not the last allocation")
                 head = 0
-                for block in self.bytes.blocks(0, self._metadata_end):
+                for block in self.bytes.blocks(0, self.metadata_end):
                     head = _core.crc32c(block, head)
                 checksums.check_tables(head, self.allocations.view(np.uint8))
         except ValueError as error:

@@ -73,12 +73,15 @@ def _write(
     where: Annotated[str | None, typer.Option(help="Of a .beton: only samples with FIELD=VALUE[,VALUE...].")] = None,
     image_column: Annotated[str | None, typer.Option(help="Of a table: the column of images.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Of a table: the column of labels.")] = None,
+    custom_field: _CustomField = None,
 ) -> None:
     """Convert a dataset of images.
 
     Without options no quality is lost: JPEG files are checked and stored as they are, other images as pixels.
     With --max-resolution, only images that are too large or not JPEG yet are compressed (quality 90).
     """
+    # One parameter for each option: longer than functions should be.
+    from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.write import WriteOptions, write
 
     options = WriteOptions(
@@ -97,6 +100,7 @@ def _write(
         where=where,
         image_column=image_column,
         label_column=label_column,
+        custom_fields=custom_fields(custom_field or ()),
     )
     write(source, out, options)
 
@@ -105,11 +109,13 @@ def _write(
 def _merge(
     out: Annotated[Path, typer.Argument(help="The .beton file to write.", show_default=False)],
     files: Annotated[list[Path], typer.Argument(help="The .beton files to merge, in this order.", show_default=False)],
+    custom_field: _CustomField = None,
 ) -> None:
     """Write the samples of several .beton files with the same fields into one, as they are stored."""
+    from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.write import merge
 
-    merge(files, out)
+    merge(files, out, custom_fields(custom_field or ()))
 
 
 @app.command("info")
@@ -148,11 +154,16 @@ def _extract(
     file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
     select: Annotated[str | None, typer.Option(help="Only these samples: START:STOP[:STEP].")] = None,
+    custom_field: _CustomField = None,
 ) -> None:
-    """Write a .beton file's samples as ordinary files, with a table of them (samples.csv)."""
+    """Write a .beton file's samples as ordinary files, with a table of them (samples.csv).
+
+    Exit status 1: bad samples were left out, and are listed.
+    """
+    from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.extract import extract
 
-    extract(file, folder, select)
+    extract(file, folder, select, custom_fields(custom_field or ()))
 
 
 @app.command(

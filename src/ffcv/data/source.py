@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,8 @@ def open_source(
     images: ImageReader | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    *,
+    custom_fields: Mapping[str, type[Field]] | None = None,
 ) -> Source:
     """Recognises a source by its name and content.
 
@@ -119,6 +121,7 @@ def open_source(
         images: How to read image files.
         image_column: For tables: the column of images; default the only one that could be.
         label_column: For tables: the column of labels; default 'label' or the only one that could be.
+        custom_fields: For a .beton: for each field of a custom type, the class that wrote it.
 
     Raises:
         FileNotFoundError, SourceError: Nothing is there, or nothing that can be converted.
@@ -151,7 +154,7 @@ def open_source(
 
         return ParquetSource(paths, images, image_column, label_column)
     if suffix == ".beton":
-        return BetonSource(paths, images)
+        return BetonSource(paths, images, custom_fields)
     if suffix == ".csv" and len(paths) == 1:
         return PathList(first, images, image_column, label_column)
     raise SourceError(f"{given}: cannot be converted; give {KINDS}")
