@@ -200,9 +200,9 @@ def test_damaged_exif_counts_as_upright() -> None:
             if format == "JPEG":
                 assert exif_orientation(broken) in range(1, 9)
                 assert isinstance(ImageReader(exif_orientation=True).read(broken, "x"), EncodedImage)
-        image = Image.open(io.BytesIO(data))
-        image.info["exif"] = b"Exif\0\0MM\0\x99junkjunk"
-        assert stored(image, exif_orientation=True)[1].shape[:2] == (12, 8)
+    image = Image.open(io.BytesIO(rotated(6, "PNG")))
+    image.info["exif"] = b"Exif\0\0MM\0\x99junkjunk"
+    assert stored(image, exif_orientation=True)[1].shape[:2] == (12, 8)
 
 
 def test_any_error_of_pillow_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
