@@ -75,8 +75,10 @@ def with_ours(source: Path, out: Path, workers: int, encode: bool, restart_marke
     from ffcv.data import ImageFolder, ImageReader
     from ffcv.fields import RGBImageField
 
-    dataset = ImageFolder(source, images=ImageReader(not encode, restart_markers=restart_markers))
-    image = RGBImageField("jpg", max_resolution=LONGER_SIDE, jpeg_quality=QUALITY) if encode else RGBImageField()
+    dataset = ImageFolder(source, images=ImageReader(not encode))
+    image = RGBImageField(restart_markers=restart_markers)
+    if encode:
+        image = RGBImageField("jpg", max_resolution=LONGER_SIDE, jpeg_quality=QUALITY)
     writer = DatasetWriter(out, dataset.fields(image), num_workers=workers, backend="thread")
     writer.from_indexed_dataset(dataset, chunksize=16)
 

@@ -7,7 +7,6 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
 #include <optional>
 #include <tuple>
 
@@ -70,22 +69,6 @@ public:
         return array_of(std::move(result));
     }
 
-    auto checksums(Bytes storage, size_t start, size_t stop) const {
-        const size_t end = std::min(stop, size());
-        std::vector<uint32_t> result(end > start ? end - start : 0);
-        bool inside = true;
-        {
-            nb::gil_scoped_release release;
-            for (size_t i = 0; inside && i < result.size(); ++i) {
-                const Allocation a = table_[start + i];
-                inside = a.size == 0 || (a.ptr <= storage.size() && a.size <= storage.size() - a.ptr);
-                if (inside && a.size > 0) result[i] = crc32c({storage.data() + a.ptr, static_cast<size_t>(a.size)});
-            }
-        }
-        if (!inside) throw nb::value_error("an allocation lies outside the storage");
-        return array_of(std::move(result));
-    }
-
 private:
     Bytes rows_;
     AllocationTable table_;
@@ -101,9 +84,11 @@ std::tuple<int, int, int> check_jpeg(Bytes data) {
 }
 
 // Without it the system may keep gigabytes in memory, for which the last fsync then waits.
-void start_writeback(int descriptor, int64_t offset, int64_t size) {
+void start_writeback([[maybe_unused]] int descriptor, [[maybe_unused]] int64_t offset, [[maybe_unused]] int64_t size) {
+#ifdef __linux__
     nb::gil_scoped_release release;
     sync_file_range(descriptor, offset, size, SYNC_FILE_RANGE_WRITE);  // an aid: errors show in fsync
+#endif
 }
 
 auto restart_markers(Bytes data) {
@@ -137,9 +122,7 @@ void bind_file(nb::module_& m) {
              "What is wrong with the table, or None. To be called before `find`.")
         .def("find", &Table::find, "pointers"_a, "owners"_a.none() = nb::none(),
              "int64 [B]: the row that begins at each pointer; -1 where none does, -2 where it is not its owner's.")
-        .def("sizes", &Table::sizes, "rows"_a, "uint64 [B]: the rows' sizes in bytes.")
-        .def("checksums", &Table::checksums, "storage"_a, "start"_a, "stop"_a,
-             "uint32: the CRC32C of the content of the rows from `start` to `stop`.");
+        .def("sizes", &Table::sizes, "rows"_a, "uint64 [B]: the rows' sizes in bytes.");
 }
 
 }  // namespace ffcv

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import os
+import signal
+import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from ffcv.errors import WriteError
 
 LOCK_TIMEOUT_S = 1.0
+
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What `flock` says on filesystems without it (some network and user-space ones)."""
+
+_NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
+"""What filesystems say that cannot sync a directory, or not for those who may not list it."""
+
+_NAME_MAX = 255
 
 
 @contextmanager
@@ -20,13 +34,14 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A new file for reading and writing that takes `path`'s place when the block ends, durably.
 
     Until then it is `.NAME.partial` in the same directory. An exception in the block removes it and leaves an
-    older file at `path` as it was. What a killed process leaves is overwritten by the next write to `path`.
+    older file at `path` as it was; so do SIGTERM and SIGHUP, unless the program handles or ignores them itself. What a
+    killed process leaves is overwritten by the next write to `path`. A new file has an older one's permissions.
 
     Raises:
         FileNotFoundError: The directory does not exist.
-        WriteError: Another process is writing the same file.
-            Or `path` is a device, a pipe or a socket, which a rename would put an ordinary file in the place of.
         IsADirectoryError: `path` is a directory.
+        WriteError: Another process is writing the same file (not noticed on filesystems without locks), or `path` is a
+            device, a pipe or a socket, which a rename would put an ordinary file in the place of.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
@@ -35,23 +50,52 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise WriteError(f"{path}: is a device, a pipe or a socket; give the path of an ordinary file to write")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{path}: its directory does not exist; create it first: mkdir -p {target.parent}")
-    temporary = target.with_name(f".{target.name}.partial")
-    file = _open_locked(temporary, path)
+    temporary = _temporary(target)
+    with _exit_on_signals():
+        file = _open_locked(temporary, path)
+        try:
+            yield file
+            file.flush()
+            with suppress(OSError):  # there is no older file, or the filesystem has no permissions
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+            os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+            with suppress(OSError):  # closing flushes, and a full disk fails once more
+                file.close()
+            raise
+        # Worker processes may still hold copies of the descriptor, and the lock with it.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+        file.close()
+        _sync_directory(target.parent)
+
+
+def _temporary(target: Path) -> Path:
+    name = f".{target.name}.partial"
+    if len(os.fsencode(name)) > _NAME_MAX:
+        name = f".{hashlib.blake2b(os.fsencode(target.name), digest_size=16).hexdigest()}.partial"
+    return target.with_name(name)
+
+
+@contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """Makes an exception of the signals that would end the process, so that what it wrote is removed."""
+    is_main = threading.current_thread() is threading.main_thread()  # only there Python allows handlers
+    unhandled = [s for s in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(s) == signal.SIG_DFL]
+    for number in unhandled:
+        signal.signal(number, _exit)
     try:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        with suppress(OSError):  # closing flushes, and a full disk fails once more
-            file.close()
-        raise
-    # Worker processes may still hold copies of the descriptor, and the lock with it.
-    fcntl.flock(file, fcntl.LOCK_UN)
-    file.close()
-    _sync_directory(target.parent)
+        yield
+    finally:
+        for number in unhandled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)  # the status that shells give to a process that a signal ended
 
 
 def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
@@ -60,7 +104,7 @@ def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
     while True:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             # Between our opening and locking, the other writer may have finished and renamed this very file.
             if temporary.exists() and os.path.samestat(os.fstat(descriptor), temporary.stat()):
                 os.ftruncate(descriptor, 0)
@@ -74,15 +118,30 @@ def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
                 f"{path}: another process is writing this file; wait for it or choose another name"
             ) from error
         except BaseException:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
             os.close(descriptor)
             raise
         os.close(descriptor)
 
 
-def _sync_directory(directory: Path) -> None:
-    """Makes a rename inside the directory survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def _lock(descriptor: int) -> None:
+    """Raises `BlockingIOError` where another process has the lock."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes a rename inside the directory survive a power failure, where the filesystem can."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise

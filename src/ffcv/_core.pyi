@@ -52,8 +52,6 @@ class AllocationTable:
     def sizes(self, rows: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,))]:
         """uint64 [B]: the rows' sizes in bytes."""
 
-    def checksums(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], start: int, stop: int) -> Annotated[NDArray[numpy.uint32], dict(shape=(None,))]:
-        """uint32: the CRC32C of the content of the rows from `start` to `stop`."""
 
 def expect_leaks() -> None:
     """

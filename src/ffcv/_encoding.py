@@ -36,6 +36,8 @@ class Job:
     fields: Mapping[str, Field]
     metadata_type: np.dtype
     skip_errors: bool = False
+    unit: str = "sample"
+    """What an index of `dataset` stands for."""
 
 
 class Skipped(NamedTuple):
@@ -86,7 +88,7 @@ class EncodedChunk:
         """
         moved = self.offsets + (places - self.starts[:-1])[self.owners]
         for name in sorted(self.pointing):
-            for leaf in _integer_leaves(self.metadata[name]):
+            for leaf in integer_leaves(self.metadata[name]):
                 # Exactly the pointers that were handed out: other numbers are the user's own.
                 candidate = leaf.astype(np.int64) - PROVISIONAL
                 index = np.minimum(np.searchsorted(self.offsets, candidate), len(self.offsets) - 1)
@@ -95,11 +97,11 @@ class EncodedChunk:
         return moved
 
 
-def _integer_leaves(column: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def integer_leaves(column: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """The 64-bit integers inside a column of metadata, as views."""
     if column.dtype.names is not None:
         for name in column.dtype.names:
-            yield from _integer_leaves(column[name])
+            yield from integer_leaves(column[name])
     elif column.dtype.kind in "iu" and column.dtype.itemsize == 8:
         yield column
 
@@ -171,7 +173,7 @@ def encode_chunk(job: Job, work: Work, stop: threading.Event | None = None) -> E
                 payload.truncate(allocated, end)
                 metadata[row] = np.zeros((), dtype=job.metadata_type)
                 continue
-            message = f"{job.path}: sample {position} (index {index} of the dataset): {one_line(error)}"
+            message = f"{job.path}: {job.unit} {position} (index {index} of the dataset): {one_line(error)}"
             raise WriteError(message, position) from error
         starts.append(payload.end)
     contents = [np.frombuffer(part, np.uint8, size) for part, size in zip(payload.parts, payload.sizes, strict=True)]

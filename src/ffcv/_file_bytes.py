@@ -37,9 +37,19 @@ class FileBytes:
     Attributes:
         file: Open as long as this lives.
         opened: What the file was when it was opened.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is a directory or a device.
     """
 
     def __init__(self, path: str) -> None:
+        if not os.path.exists(path):
+            raise FileNotFoundError(
+                f"{path}: no such file; check the path, or write the file with 'ffcv write FOLDER {path}'"
+            )
+        if not os.path.isfile(path):
+            raise FormatError(f"{path}: not a file; give the path of a .beton file")
         self.path = path
         self.file = _core.StorageFile(path)
         self.opened = Identity.of(os.fstat(self.file.fileno()))
@@ -51,7 +61,13 @@ class FileBytes:
 
     def __getitem__(self, part: slice) -> NDArray[np.uint8]:
         start, stop, _ = part.indices(self.size)
-        content = np.empty(max(0, stop - start), np.uint8)
+        try:
+            content = np.empty(max(0, stop - start), np.uint8)
+        except MemoryError:
+            raise FormatError(
+                f"{self.path}: no memory for its {stop - start} bytes from byte {start} on; is the file damaged? Run "
+                f"'ffcv verify {self.path}'"
+            ) from None
         self._read(start, content)
         content.flags.writeable = False
         return content
@@ -69,7 +85,7 @@ class FileBytes:
         now = Identity.of(os.fstat(self.file.fileno()))
         if now != self.opened:
             raise FormatError(
-                f"{self.path}: it changed while it was being opened ({self.size} bytes then, {now.size} now); wait "
+                f"{self.path}: it changed while it was being read ({self.size} bytes then, {now.size} now); wait "
                 "until it is complete and open it again"
             )
 

@@ -12,14 +12,14 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_connections
 from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from typing import Literal
 
 from ffcv._encoding import EncodedChunk, Job, Work, encode_chunk
@@ -33,6 +33,8 @@ AHEAD = 2
 """How many chunks beyond the number of workers may wait for their turn to be written."""
 
 EXIT_TIMEOUT_S = 5.0
+STRAGGLERS_TIMEOUT_S = 1.0
+"""How long a failed write waits for the threads that are still at a sample."""
 
 
 class WorkerTraceback(Exception):
@@ -64,26 +66,52 @@ def encode_all(
 
 def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int) -> Chunks:
     stop = threading.Event()
-    pending: deque[Future[EncodedChunk]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="ffcv-write") as pool:
+    waiting: SimpleQueue[tuple[int, Work] | None] = SimpleQueue()
+    done: SimpleQueue[tuple[int, EncodedChunk | BaseException]] = SimpleQueue()
+    threads: list[threading.Thread] = []
+    finished: dict[int, EncodedChunk] = {}
+    numbered = enumerate(chunks)
+    next_out = next_in = 0
+    try:
+        for _ in range(workers):
+            thread = threading.Thread(target=_encode_queue, args=(job, stop, waiting, done), daemon=True)
+            thread.start()
+            threads.append(thread)
+        while True:
+            while next_in < next_out + workers + AHEAD and (work := next(numbered, None)) is not None:
+                waiting.put(work)
+                next_in += 1
+            if next_out == next_in:
+                break
+            while next_out not in finished or not done.empty():  # whichever fails, not only the next one
+                number, result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                finished[number] = result
+            yield finished.pop(next_out)
+            next_out += 1
+    finally:
+        stop.set()
+        for _ in threads:
+            waiting.put(None)
+        # Not longer: a sample may take any time, and its thread ends with the process at the latest.
+        deadline = time.monotonic() + STRAGGLERS_TIMEOUT_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _encode_queue(
+    job: Job,
+    stop: threading.Event,
+    waiting: SimpleQueue[tuple[int, Work] | None],
+    done: SimpleQueue[tuple[int, EncodedChunk | BaseException]],
+) -> None:
+    """A worker thread: encodes what it is given until it is given None."""
+    while (work := waiting.get()) is not None and not stop.is_set():
         try:
-            exhausted = False
-            while pending or not exhausted:
-                while not exhausted and len(pending) < workers + AHEAD:
-                    if (work := next(chunks, None)) is None:
-                        exhausted = True
-                    else:
-                        pending.append(pool.submit(encode_chunk, job, work, stop))
-                for future in pending:
-                    if future.done():
-                        future.result()  # raises where any chunk has failed, not only the next one
-                if pending and pending[0].done():
-                    yield pending.popleft().result()
-                elif pending:
-                    wait([future for future in pending if not future.done()], return_when=FIRST_COMPLETED)
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            done.put((work[0], encode_chunk(job, work[1], stop)))
+        except BaseException as error:
+            done.put((work[0], error))
 
 
 class _Worker:
@@ -180,6 +208,8 @@ def _serve(connection: Connection, job: Job, inherited: Sequence[int]) -> None:
     for descriptor in inherited:
         os.close(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # the parent's handlers clean up after the parent
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     if "torch" in sys.modules:
         # A forked process inherits torch's record of threads that do not run here, and would wait for them.

@@ -13,6 +13,7 @@ __all__ = [
     "WriteError",
     "message_of",
     "one_line",
+    "storable",
 ]
 
 
@@ -29,7 +30,7 @@ class SourceError(FfcvError, ValueError):
 
 
 class WriteError(FfcvError, RuntimeError):
-    """A file could not be written; nothing of it is left behind.
+    """A file could not be written; whatever was at its path before is still there, or nothing.
 
     Attributes:
         sample_index: Position in the new file of the sample that failed, or None where no one sample is to
@@ -48,9 +49,15 @@ class WriteError(FfcvError, RuntimeError):
 OUR_ERRORS: tuple[type[Exception], ...] = (FfcvError, DecodeError)
 
 
+def storable(text: str) -> str:
+    """The text in characters that UTF-8 has. Names of files that are not UTF-8 hold halves of surrogate pairs, which
+    neither a file nor a terminal takes; these become escapes such as `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def message_of(error: BaseException) -> str:
-    """The error's message on one line."""
-    return " ".join(str(error).split())
+    """The error's message on one line, `storable`."""
+    return storable(" ".join(str(error).split()))
 
 
 def one_line(error: BaseException) -> str:

@@ -26,6 +26,8 @@ MIN_PAGE_SIZE = 1 << 21
 MAX_PAGE_SIZE = 1 << 31
 """The largest power of two that the header's 32 bits can hold."""
 DEFAULT_PAGE_SIZE = 1 << 23
+MAX_FIELDS = (1 << 16) - 1
+"""The header counts them in 16 bits."""
 NAME_LENGTH = 16
 ARGUMENTS_LENGTH = 1024
 

@@ -18,19 +18,14 @@ from numpy.typing import NDArray
 from ffcv import _core
 from ffcv._checksums import Checksums
 from ffcv._file_bytes import FileBytes
+from ffcv._header import RESTORE, read_descriptors, read_fields, read_header
 from ffcv.errors import FormatError, message_of
-from ffcv.fields import FIELD_TYPES
 from ffcv.fields.base import Field, MetadataError, first_index
 from ffcv.format import (
     ALLOCATION,
-    FIELD_DESCRIPTOR,
     FIRST_SECTION_ID,
     HEADER,
-    MIN_PAGE_SIZE,
-    VERSION,
-    FieldType,
     Section,
-    check_field_name,
     metadata_dtype,
     with_second_names,
 )
@@ -42,8 +37,6 @@ TABLE_IN_MEMORY = 64 << 20
 """Metadata tables up to this many bytes are kept in memory, larger ones are mapped."""
 
 _FOREIGN = -2  # `_core.AllocationTable.find`
-
-RESTORE = "restore it from a copy or write it again with 'ffcv write'"
 
 
 class Reader:
@@ -63,7 +56,8 @@ class Reader:
         field_names: In the file's order.
         fields: The fields by name, in the file's order.
         metadata: Structured array [N] with one column per field, read-only; in memory up to `TABLE_IN_MEMORY`, else
-            mapped. The columns' second names are the original's: f0, f1, ...
+            mapped, so that looking at it ends the process if the file has shrunk; `rows` and `column` raise instead.
+            The columns' second names are the original's: f0, f1, ...
         sections: Our additions, by reserved sample id: (file pointer, size).
         checksums: What samples are verified against; None where there is nothing to verify.
 
@@ -80,12 +74,12 @@ class Reader:
         verify_checksums: bool = True,
     ) -> None:
         self.path = os.fspath(path)
-        self.bytes = _open(self.path)
-        self.header = self._read_header()
+        self.bytes = FileBytes(self.path)
+        self.header = read_header(self.bytes)
         self.page_size = int(self.header["page_size"])
         self.num_samples = int(self.header["num_samples"])
-        self.field_descriptors = self._read_descriptors()
-        self.fields = self._read_fields(custom_fields or {})
+        self.field_descriptors = read_descriptors(self.bytes, self.header)
+        self.fields = read_fields(self.bytes, self.field_descriptors, custom_fields or {})
         self.metadata = self._read_metadata()
         self.sections = self._read_sections()
         self._check_metadata()
@@ -104,6 +98,14 @@ class Reader:
     @cached_property
     def allocations(self) -> NDArray[Any]:
         """`format.ALLOCATION` [A], in the file's order, sections included; read-only."""
+        # Before it takes memory: every row has a byte of the pages, or is one of the original's for an empty value.
+        pages = int(self.header["alloc_table_ptr"]) - self.metadata_end
+        rows = (self.bytes.size - int(self.header["alloc_table_ptr"])) // ALLOCATION.itemsize
+        if rows > pages + self.num_samples * len(self.fields):
+            self._fail(
+                f"its allocation table has {rows} rows for {self.num_samples} samples and {pages} bytes of pages; the "
+                f"file is damaged: {RESTORE}"
+            )
         return self.bytes[int(self.header["alloc_table_ptr"]) :].view(ALLOCATION)
 
     @property
@@ -116,7 +118,7 @@ class Reader:
         """`allocations` for the core, every row checked: all that reads bytes relies on this."""
         end = int(self.header["alloc_table_ptr"])
         # Not the first whole page: the writer may have begun with smaller ones.
-        first = self._metadata_end
+        first = self.metadata_end
         table = _core.AllocationTable(self.allocations.view(np.uint8))
         problem = table.check(first, end, self.page_size, self.num_samples, FIRST_SECTION_ID)
         if problem is not None:
@@ -214,7 +216,7 @@ class Reader:
     def fingerprint(self) -> str:
         """Identifies the dataset: a hash of all its tables and its size, but not of the pages."""
         digest = hashlib.blake2b(digest_size=16)
-        for start, stop in ((0, self._metadata_end), (int(self.header["alloc_table_ptr"]), self.bytes.size)):
+        for start, stop in ((0, self.metadata_end), (int(self.header["alloc_table_ptr"]), self.bytes.size)):
             for block in self.bytes.blocks(start, stop):
                 digest.update(block.data)
         digest.update(self.bytes.size.to_bytes(8, "little"))
@@ -226,83 +228,12 @@ class Reader:
         return HEADER.itemsize + self.field_descriptors.nbytes
 
     @property
-    def _metadata_end(self) -> int:
+    def metadata_end(self) -> int:
+        """Where the metadata ends; the pages lie behind."""
         return self._metadata_start + self.metadata.nbytes
 
     def _fail(self, problem: str) -> NoReturn:
         raise FormatError(f"{self.path}: {problem}")
-
-    def _read_header(self) -> np.void:
-        size = self.bytes.size
-        if size < HEADER.itemsize:
-            self._fail(
-                f"not a .beton file, or truncated: {size} bytes, but the header alone has {HEADER.itemsize}; {RESTORE}"
-            )
-        first = self.bytes[: HEADER.itemsize]
-        header = first.view(HEADER)[0]
-        if header["version"] != VERSION:
-            self._fail(
-                f"not a .beton file of version {VERSION}: it begins with {first[:4].tobytes()!r}; write "
-                "one with 'ffcv write'"
-            )
-        page_size, num_fields, table = (int(header[name]) for name in ("page_size", "num_fields", "alloc_table_ptr"))
-        if page_size < MIN_PAGE_SIZE or page_size & (page_size - 1):
-            self._fail(
-                f"page size {page_size} is not a power of two from {MIN_PAGE_SIZE}; the header is damaged: {RESTORE}"
-            )
-        if num_fields == 0:
-            self._fail(f"the header declares no fields; the file is damaged: {RESTORE}")
-        if table == 0:
-            self._fail("unfinished: whatever wrote it stopped before the end; write it again with 'ffcv write'")
-        if table > size:
-            self._fail(
-                f"truncated: its allocation table begins at byte {table}, but the file ends at byte {size}; {RESTORE}"
-            )
-        if (size - table) % ALLOCATION.itemsize:
-            self._fail(
-                f"truncated: its allocation table of {size - table} bytes is not a multiple of "
-                f"{ALLOCATION.itemsize}; {RESTORE}"
-            )
-        if HEADER.itemsize + num_fields * FIELD_DESCRIPTOR.itemsize > table:
-            self._fail(f"the header declares {num_fields} fields, which do not fit before byte {table}: {RESTORE}")
-        return header
-
-    def _read_descriptors(self) -> NDArray[Any]:
-        end = HEADER.itemsize + int(self.header["num_fields"]) * FIELD_DESCRIPTOR.itemsize
-        return self.bytes[HEADER.itemsize : end].view(FIELD_DESCRIPTOR)
-
-    def _read_fields(self, custom_fields: Mapping[str, type[Field]]) -> dict[str, Field]:
-        fields: dict[str, Field] = {}
-        for position, descriptor in enumerate(self.field_descriptors):
-            name = self._read_name(position, descriptor["name"].tobytes())
-            if name in fields:
-                self._fail(
-                    f"two fields are named {name!r}; write the file again with distinct names of at most 16 bytes"
-                )
-            type_id = int(descriptor["type_id"])
-            if name not in custom_fields and type_id == FieldType.CUSTOM:
-                self._fail(
-                    f"field {name!r} is of a custom type: pass custom_fields={{{name!r}: YourField}}, to 'ffcv "
-                    f"info' and 'ffcv verify' --custom-field {name}=MODULE:CLASS (got entries for "
-                    f"{sorted(custom_fields)})"
-                )
-            if name not in custom_fields and type_id not in FIELD_TYPES:
-                self._fail(
-                    f"field {name!r} has the unknown type {type_id}; the file is damaged, or newer than this program"
-                )
-            field_type = custom_fields[name] if name in custom_fields else FIELD_TYPES[type_id]
-            try:
-                fields[name] = field_type.from_binary(descriptor["arguments"])
-            except ValueError as error:
-                raise FormatError(f"{self.path}: field {name!r}: {message_of(error)}; {RESTORE}") from error
-        return fields
-
-    def _read_name(self, position: int, stored: bytes) -> str:
-        text = stored.rstrip(b"\0")
-        try:
-            return check_field_name(text.decode("ascii"))
-        except ValueError:
-            self._fail(f"field {position} has the impossible name {text!r}; the file is damaged: {RESTORE}")
 
     def _read_metadata(self) -> NDArray[Any]:
         dtype = metadata_dtype((name, field.metadata_type) for name, field in self.fields.items())
@@ -317,16 +248,23 @@ class Reader:
         content = self.bytes if size <= TABLE_IN_MEMORY else self.data
         return content[self._metadata_start : end].view(with_second_names(dtype))
 
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """`metadata[start:stop]`, never mapped: an exception where the file has shrunk."""
+        if self.metadata.nbytes <= TABLE_IN_MEMORY:
+            return self.metadata[start:stop]
+        start, stop, _ = slice(start, stop).indices(self.num_samples)
+        dtype = self.metadata.dtype
+        begin, end = (self._metadata_start + row * dtype.itemsize for row in (start, stop))
+        return self.bytes[begin:end].view(dtype)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """`metadata[name]`, a copy that is never mapped."""
+        return np.concatenate([rows[name] for _, rows in self._metadata_blocks()])
+
     def _metadata_blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """(first sample, rows) of the metadata, in order; at least one."""
-        dtype = self.metadata.dtype
         for start in range(0, max(1, self.num_samples), _BLOCK):
-            stop = min(start + _BLOCK, self.num_samples)
-            if self.metadata.nbytes <= TABLE_IN_MEMORY:
-                yield start, self.metadata[start:stop]
-            else:
-                begin, end = (self._metadata_start + row * dtype.itemsize for row in (start, stop))
-                yield start, self.bytes[begin:end].view(dtype)
+            yield start, self.rows(start, start + _BLOCK)
 
     def _read_sections(self) -> dict[int, tuple[int, int]]:
         rows: list[np.void] = []
@@ -345,13 +283,13 @@ class Reader:
             return None
         pointer, size = self.sections[Section.CHECKSUMS]
         try:
-            content = self.bytes[pointer : pointer + size]
-            checksums = Checksums.from_bytes(content)
+            size = min(size, Checksums.section_size(len(self.allocations) - 1) + 1)  # one more is refused, however many
+            checksums = Checksums.from_bytes(self.bytes[pointer : pointer + size])
             if checksums is not None:
                 if self.allocations[-1]["sample_id"] != Section.CHECKSUMS:
                     raise ValueError("the section of checksums is not the last allocation")
                 head = 0
-                for block in self.bytes.blocks(0, self._metadata_end):
+                for block in self.bytes.blocks(0, self.metadata_end):
                     head = _core.crc32c(block, head)
                 checksums.check_tables(head, self.allocations.view(np.uint8))
         except ValueError as error:
@@ -388,13 +326,3 @@ class _OwnSizes:
         except MetadataError as error:
             raise MetadataError(error.row if rows is None else int(rows[error.row]), error.problem) from None
         return self._reader.core_table.sizes(found)
-
-
-def _open(path: str) -> FileBytes:
-    if not os.path.exists(path):
-        raise FileNotFoundError(
-            f"{path}: no such file; check the path, or write the file with 'ffcv write FOLDER {path}'"
-        )
-    if not os.path.isfile(path):
-        raise FormatError(f"{path}: not a file; give the path of a .beton file")
-    return FileBytes(path)

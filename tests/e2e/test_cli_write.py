@@ -85,6 +85,7 @@ def test_write_encodes_again_on_request(
         ("--write-mode", "png"),
         ("--quality", "0"),
         ("--max-resolution", "0"),
+        ("--shuffle", "-1"),
         ("--smart-threshold", "9"),
         ("--write-mode", "smart"),
         ("--compress-probability", "0.5"),

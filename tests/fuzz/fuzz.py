@@ -1,4 +1,4 @@
-"""Fuzzes files and JPEGs for a while: `make fuzz SECONDS=600` (with sanitizers), or
+"""Fuzzes files and images for a while: `make fuzz SECONDS=600` (with sanitizers), or
 
     python tests/fuzz/fuzz.py --seconds 60
 
@@ -33,12 +33,15 @@ def work(folder: Path, seconds: float, seed: int, golden: Path | None) -> None:
 
     import numpy as np
     from harness import exercise_file, exercise_jpeg, mutate_file, mutate_jpeg, seed_jpegs, write_seed_files
+    from images import exercise_image, seed_images
 
     rng = np.random.default_rng(seed)
     files = write_seed_files(folder)
     files += sorted(golden.glob("*.beton")) if golden is not None and golden.is_dir() else []
     contents, jpegs = [np.fromfile(path, np.uint8) for path in files], seed_jpegs()
-    counts = {"files": 0, "files accepted": 0, "jpegs": 0, "jpegs accepted": 0}
+    images = seed_images()
+    kinds = ("files", "jpegs", "images")
+    counts = {f"{kind}{state}": 0 for kind in kinds for state in ("", " accepted")}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         faulthandler.dump_traceback_later(INPUT_TIMEOUT_S, exit=True)
@@ -47,6 +50,14 @@ def work(folder: Path, seconds: float, seed: int, golden: Path | None) -> None:
             mutate_file(contents[int(rng.integers(len(contents)))], rng).tofile(path)
             counts["files"] += 1
             counts["files accepted"] += exercise_file(path)
+            path.unlink()
+        elif rng.random() < 0.2:
+            path = folder / "current.img"
+            for _ in range(20):
+                data = mutate_jpeg(images[int(rng.integers(len(images)))], rng)
+                data.tofile(path)
+                counts["images"] += 1
+                counts["images accepted"] += exercise_image(data.tobytes())
             path.unlink()
         else:
             path = folder / "current.jpg"

@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from harness import exercise_file, exercise_jpeg, mutate_file, mutate_jpeg, seed_jpegs, write_seed_files  # noqa: E402
+from images import exercise_image, seed_images  # noqa: E402
 
 REPRODUCERS = sorted((HERE / "reproducers").glob("*.gz"))
 
@@ -42,11 +43,21 @@ def test_damaged_jpegs() -> None:
     assert 300 < accepted < 2700
 
 
+def test_damaged_images_of_every_format() -> None:
+    rng = np.random.default_rng(3)
+    images = seed_images()
+    assert all(map(exercise_image, images))
+    accepted = sum(exercise_image(mutate_jpeg(images[turn % len(images)], rng).tobytes()) for turn in range(1500))
+    assert 150 < accepted < 1400
+
+
 @pytest.mark.parametrize("path", REPRODUCERS, ids=[path.name for path in REPRODUCERS])
 def test_reproducers(path: Path, tmp_path: Path) -> None:
     content = gzip.decompress(path.read_bytes())
     if path.name.endswith(".beton.gz"):
         (tmp_path / "x.beton").write_bytes(content)
         assert exercise_file(tmp_path / "x.beton") in (True, False)
+    elif path.name.endswith(".img.gz"):
+        assert exercise_image(content) in (True, False)
     else:
         assert exercise_jpeg(np.frombuffer(content, np.uint8)) in (True, False)

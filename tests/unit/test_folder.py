@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command_line import run
 from ffcv.data import ImageFolder
+from ffcv.data.beton import read_manifest
 from ffcv.errors import SourceError
 from ffcv.fields import EncodedImage, IntField, RGBImageField
 from ffcv.reader import Reader
@@ -156,3 +162,68 @@ def test_a_file_that_vanished(folder: Path) -> None:
     dataset.samples[0][0].unlink()
     with pytest.raises(SourceError, match=r"d.bmp: No such file or directory; make it readable or remove it"):
         dataset[0]
+
+
+def test_links_in_circles(folder: Path) -> None:
+    """Each image once, and none of another class."""
+    before = ImageFolder(folder).samples
+    (folder / "dog" / "also").symlink_to(folder / "cat" / "deep")  # no circle
+    assert len(ImageFolder(folder).samples) == len(before) + 1
+    (folder / "dog" / "also").unlink()
+    (folder / "cat" / "up").symlink_to(folder)
+    (folder / "cat" / "deep" / "round").symlink_to(folder / "cat")
+    assert ImageFolder(folder).samples == before
+
+
+def test_a_folder_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(SourceError, match=r"cat/deep: Permission denied; make it readable or remove it"):
+        ImageFolder(folder)
+
+
+def test_a_link_to_nothing_is_missed(folder: Path) -> None:
+    (folder / "dog" / "c.jpg").symlink_to(folder / "gone.jpg")
+    dataset = ImageFolder(folder)
+    assert len(dataset) == 5
+    with pytest.raises(SourceError, match=r"dog/c.jpg: No such file or directory"):
+        dataset[4]
+
+
+def test_what_is_passed_over_is_counted(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "dog" / "b.avif").write_text("a kind we do not read")
+    save(folder / "stray.png")
+    os.mkfifo(folder / "dog" / "pipe.jpg")
+    _, _, stderr = run(capsys, "write", folder, tmp_path / "x.beton")
+    assert "files passed over, as they are no images in a class's folder: 5 (" in stderr
+    for kind in ("1 .txt", "1 .avif", "1 .png", "1 .jpg", "1 without"):
+        assert kind in stderr
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    root, out = tmp_path / "photos", tmp_path / "x.beton"
+    for name in (os.fsdecode(b"\xff\xfe"), "dog"):
+        save(root / name / "a.jpg")
+    (root / "dog" / os.fsdecode(b"\xfd.jpg")).write_text("no image")
+    command = [sys.executable, "-m", "ffcv"]
+    write = subprocess.run([*command, "write", root, out, "--on-error", "skip"], capture_output=True, timeout=120)
+    assert write.returncode == 0, write.stderr
+    assert b"udcfd.jpg: not an image" in write.stderr
+    manifest = read_manifest(Reader(out))
+    assert manifest is not None
+    assert manifest["classes"] == ["dog", r"\udcff\udcfe"]
+    assert r"dog/\udcfd.jpg: not an image" in manifest["skipped"]["first"][0][1]
+    for arguments in (["info", out], ["verify", out], ["extract", out, tmp_path / "y"], ["merge", tmp_path / "z", out]):
+        done = subprocess.run([*command, *arguments], capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    named = root.rename(tmp_path / os.fsdecode(b"\xfc"))
+    assert ImageFolder(named).manifest()["source"] == r"\udcfc"
+    bad = subprocess.run([*command, "write", named, out], capture_output=True, timeout=120)
+    assert bad.returncode == 1
+    assert bad.stderr.splitlines()[-1].startswith(b"error: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ffcv.data.images import ImageReader
 from ffcv.errors import DecodeError, SourceError
 from ffcv.fields import EncodedImage, RGBImageField
 from ffcv.fields.rgb_image import encode_jpeg, exif_orientation, to_rgb
+from photos import photos
 
 Y, X = np.mgrid[:8, :12]
 GREY = (Y * 20 + X).astype(np.uint8)
@@ -135,7 +137,7 @@ def test_exif_orientation_is_an_option(orientation: int, format: str) -> None:
     kept = pixels_of(data)
     assert kept.shape == (RGB.shape if orientation <= 4 else (12, 8, 3))
     value = ImageReader(exif_orientation=True).read(data, "x")
-    assert isinstance(value, EncodedImage) == (orientation == 1 and format == "JPEG")
+    assert isinstance(value, EncodedImage) == (format == "JPEG")  # turned or not, JPEGs stay JPEGs
     if format == "JPEG":
         assert exif_orientation(data) == orientation
         assert isinstance(ImageReader().read(data, "x"), EncodedImage)
@@ -146,20 +148,86 @@ def test_exif_orientation_of_the_field() -> None:
     encoded = EncodedImage(data, 12, 8)
     mode, content = stored(encoded)
     assert (mode, content.tobytes()) == (0, data)
-    mode, pixels = stored(encoded, exif_orientation=True)
-    assert mode == 1
-    assert np.abs(pixels.astype(int) - RGB).max() <= 4
+    mode, content = stored(encoded, exif_orientation=True)
+    assert mode == 0
+    assert np.abs(_core.decode_jpeg(content).astype(int) - RGB).max() <= 4
+    assert exif_orientation(content.tobytes()) == 1
+    marked = stored(encoded, exif_orientation=True, restart_markers=True)[1]
+    assert len(_core.restart_index(marked)) == 1
+    np.testing.assert_array_equal(_core.decode_jpeg(marked), _core.decode_jpeg(content))
     upright = EncodedImage(rotated(1), 8, 12)
     assert stored(upright, exif_orientation=True)[1].tobytes() == upright.data
     assert stored(Image.open(io.BytesIO(data)), exif_orientation=True)[1].shape == (8, 12, 3)
 
 
+def test_a_turned_grey_jpeg_stays_grey() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = file_bytes(Image.fromarray(GREY), "JPEG", exif=exif, quality=100)
+    turned = ImageReader(exif_orientation=True).read(data, "x")
+    assert isinstance(turned, EncodedImage)
+    assert (turned.height, turned.width) == (12, 8)
+    assert _core.jpeg_info(np.frombuffer(turned.data, np.uint8))[2] == 1
+
+
+def test_a_turned_image_is_not_turned_again() -> None:
+    for format in ("JPEG", "PNG"):
+        value = ImageReader(exif_orientation=True).read(rotated(6, format), "x")
+        _, content = stored(value, exif_orientation=True)
+        pixels = _core.decode_jpeg(content) if format == "JPEG" else content
+        assert np.abs(pixels.astype(int) - RGB).max() <= 4
+
+
+def test_turned_photographs_lose_little_and_do_not_explode() -> None:
+    photo = Image.open(io.BytesIO(photos(1)[0])).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    data = file_bytes(photo, "JPEG", exif=exif, quality=90)
+    turned = ImageReader(exif_orientation=True).read(data, "x")
+    assert isinstance(turned, EncodedImage)
+    assert len(turned.data) < 3 * len(data)  # raw pixels would be ten times as many
+    before, after = (_core.decode_jpeg(np.frombuffer(content, np.uint8)) for content in (data, turned.data))
+    assert np.abs(np.rot90(before).astype(int) - after).mean() < 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_damaged_exif_counts_as_upright() -> None:
-    data = rotated(6)
-    at = data.index(b"Exif\0\0") + 6
-    for cut in range(0, 24, 2):
-        broken = data[: at + cut] + b"\xff" * 6 + data[at + cut + 6 :]
-        assert exif_orientation(broken) in range(1, 9)
+    for format in ("JPEG", "PNG"):
+        data = rotated(6, format)
+        at = data.index(b"MM\0*" if b"MM\0*" in data else b"II*\0")
+        for cut in range(0, 21, 2):  # within the segment
+            broken = data[: at + cut] + b"\xff" * 6 + data[at + cut + 6 :]
+            if format == "JPEG":
+                assert exif_orientation(broken) in range(1, 9)
+                assert isinstance(ImageReader(exif_orientation=True).read(broken, "x"), EncodedImage)
+    image = Image.open(io.BytesIO(rotated(6, "PNG")))
+    image.info["exif"] = b"Exif\0\0MM\0\x99junkjunk"
+    assert stored(image, exif_orientation=True)[1].shape[:2] == (12, 8)
+
+
+def test_any_error_of_pillow_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (TypeError, IndexError, struct.error, ZeroDivisionError):
+
+        def fail(image: Image.Image, kind: type[Exception] = kind) -> None:
+            raise kind("deep inside")
+
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+        with pytest.raises(SourceError, match=r"x.png: damaged image \(.*deep inside\); replace it or remove it"):
+            ImageReader().read(rotated(1, "PNG"), "x.png")
+
+    def no_memory(image: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", no_memory)
+    with pytest.raises(MemoryError):
+        ImageReader().read(rotated(1, "PNG"), "x.png")
+
+
+def test_palettes_with_transparency_are_read_in_silence() -> None:
+    palette = Image.fromarray(RGB).convert("P")
+    expected = np.asarray(palette.convert("RGB"))
+    image = Image.open(io.BytesIO(file_bytes(palette, "PNG", transparency=bytes(range(256)))))
+    np.testing.assert_array_equal(to_rgb(image), expected)
 
 
 def test_checking_finds_what_decoding_finds() -> None:

@@ -228,7 +228,7 @@ def test_a_file_that_changes_while_it_is_opened_is_refused(copy: Path, monkeypat
         os.utime(copy, ns=(1, 1))
 
     monkeypatch.setattr(FileBytes, "_read", touching)
-    with pytest.raises(FormatError, match=r"changed while it was being opened \(\d+ bytes then, \d+ now\)"):
+    with pytest.raises(FormatError, match=r"changed while it was being read \(\d+ bytes then, \d+ now\)"):
         loader_of(copy)
 
 

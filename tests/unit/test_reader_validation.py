@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,3 +238,51 @@ def test_unsorted_tables_are_read(file: File) -> None:
     reader = file.open()
     assert reader.sizes(reader.metadata["array"]).tolist() == before
     assert reader.read(int(reader.metadata["array"][5])).view("<f4").tolist() == [5.0] * 6
+
+
+def test_a_table_of_more_rows_than_there_can_be(tmp_path: Path) -> None:
+    """A hole of 24 GB at the end of a file of one number takes no memory."""
+    path = tmp_path / "x.beton"
+    DatasetWriter(path, {"i": IntField()}, **PLAIN).from_indexed_dataset([(1,)])
+    os.truncate(path, path.stat().st_size + ALLOCATION.itemsize * 10**9)
+    with pytest.raises(FormatError, match=r"1000000000 rows for 1 samples and 0 bytes of pages; the file is damaged"):
+        Reader(path)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+import ffcv.reader, ffcv.errors
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+try:
+    ffcv.reader.Reader(sys.argv[1])
+except ffcv.errors.FormatError as error:
+    print(error)
+"""
+
+
+def test_tables_and_sections_larger_than_memory(tmp_path: Path) -> None:
+    """24 GB, all holes, behind a header or a row of the table that allows for it."""
+    path = tmp_path / "x.beton"
+    fields = {"b": BytesField()}
+    DatasetWriter(path, fields, **{**PLAIN, "checksums": True}).from_indexed_dataset([(b"x",), (b"y",)])
+    content = bytearray(path.read_bytes())
+    place = int(Reader(path).header["alloc_table_ptr"])
+    table = np.frombuffer(content, ALLOCATION, offset=place).copy()
+    far = 24 << 30
+    header = np.frombuffer(content, HEADER, 1).copy()
+    header["alloc_table_ptr"] = far
+
+    def opened(table: np.ndarray, size: int) -> str:
+        with open(path, "wb") as file:
+            file.write(header.tobytes() + content[HEADER.itemsize : place])
+            file.seek(far)
+            file.write(table.tobytes())
+            file.truncate(far + size)
+        run = subprocess.run(
+            [sys.executable, "-c", LITTLE_MEMORY, path], capture_output=True, text=True, timeout=120, check=True
+        )
+        return run.stdout
+
+    assert "no memory for its 24000000000 bytes from byte" in opened(table, ALLOCATION.itemsize * 10**9)
+    table["size"][-1] = far - table["ptr"][-1]
+    assert "the section of checksums has 37 bytes for 2 checksums" in opened(table, table.nbytes)

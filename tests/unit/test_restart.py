@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from PIL import Image
 from command_line import run
 from ffcv import Loader, _core
 from ffcv._restart_index import RestartIndex
-from ffcv.data.images import ImageReader
 from ffcv.errors import DecodeError
 from ffcv.fields import EncodedImage, RGBImageField
+from ffcv.fields.rgb_image import with_restart_markers
 from ffcv.format import Section
 from ffcv.reader import Reader
 from ffcv.transforms import CenterCrop
@@ -129,9 +130,7 @@ def test_what_has_no_codes_stays_as_it_is(exif_segments: int) -> None:
     assert _core.check_jpeg(extreme) == (8, 8, 1)
     with pytest.raises(DecodeError, match="cannot have restart markers: DCT coefficient out of range"):
         _core.add_restart_markers(extreme)
-    value = ImageReader(restart_markers=True).read(extreme.tobytes(), "x.jpg")
-    assert isinstance(value, EncodedImage)
-    assert value.data == extreme.tobytes()
+    assert with_restart_markers(extreme.tobytes()) == extreme.tobytes()
 
 
 def test_the_section(tmp_path: Path) -> None:
@@ -187,6 +186,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert Section.JPEG_RESTART_INDEX in reader.sections
     assert run(capsys, "verify", out, "--decode")[0] == 0
     assert "index of JPEG rows" in run(capsys, "info", out)[1]
-    status, _, stderr = run(capsys, "write", folder.parent, out, "--restart-markers", "--quality", "80")
+    status, _, stderr = run(capsys, "write", folder.parent, out, "--restart-markers", "--write-mode", "raw")
     assert status == 2
     assert "--restart-markers" in stderr
+    for options in (("--max-resolution", "30"), ("--quality", "80")):
+        assert run(capsys, "write", folder.parent, out, "--restart-markers", *options)[0] == 0
+        reader = Reader(out)
+        for row in reader.metadata["image"]:
+            assert len(_core.restart_index(reader.read(int(row["data_ptr"]))))
+        assert (json.loads(reader.read_section(Section.MANIFEST) or b""))["encoding"]["restart_markers"] is True

@@ -424,3 +424,98 @@ def test_parquet_damage_inside_names_the_file(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"a.parquet: row group 0, with row 0: damaged \(.*\); fetch the file again"):
         open_source(str(path))[0]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_from_webdataset_names_the_shard_and_the_sample(tmp_path: Path, workers: int) -> None:
+    pytest.importorskip("webdataset", reason="the package 'webdataset' is not installed")
+    tar_shards(tmp_path)
+    bad = write_tar(tmp_path / "train-01.tar", {"a.jpg": jpeg(0), "a.cls": b"1", "b.jpg": b"no image", "b.cls": b"1"})
+    shards = sorted(str(path) for path in tmp_path.glob("*.tar"))
+    fields = {"image": RGBImageField(), "label": IntField()}
+    writer = DatasetWriter(tmp_path / "x.beton", fields, num_workers=workers)
+    with pytest.raises(WriteError, match=rf"shard 1 \(.*\): {bad}: sample 1 of the shard: UnidentifiedIm") as info:
+        writer.from_webdataset(shards, to_tuples)
+    assert info.value.sample_index is None
+    skipping = DatasetWriter(tmp_path / "x.beton", fields, num_workers=workers, on_error="skip")
+    with pytest.raises(ValueError, match=r"on_error='skip' goes with from_indexed_dataset.*warn_and_continue"):
+        skipping.from_webdataset(shards, to_tuples)
+    assert not (tmp_path / "x.beton").exists()
+
+
+def test_a_shard_is_opened_again_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffcv.data import shards
+
+    def flawed(shard: str, pipeline: Any) -> Iterator[tuple[int]]:
+        yield (0,)
+        if next(failures, False):
+            raise OSError("the network is down")
+        yield (1,)
+
+    failures = iter([True])
+    monkeypatch.setattr(shards, "_open", flawed)
+    samples = shards.ShardSamples(["a.tar"], to_tuples, [0, 2])
+    assert samples[0] == (0,)
+    with pytest.raises(SourceError, match=r"a.tar: sample 1 of the shard: OSError: the network is down"):
+        samples[1]
+    assert samples[1] == (1,)
+
+
+def test_csv_with_an_unknown_header(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    csv_file(tmp_path)
+    path, out = tmp_path / "x.csv", tmp_path / "x.beton"
+    path.write_text("img,lbl\n" + "".join(f"images/{i}.jpg,{i}\n" for i in range(COUNT)))
+    for options in ((), ("--on-error", "skip")):
+        status, _, stderr = run(capsys, "write", path, out, *options)
+        assert_one_line_error(status, stderr, path, "which column is the path?", "img, lbl", "--image-column")
+    assert not out.exists()
+    status, stdout, stderr = run(capsys, "write", path, out, "--image-column", "img")
+    assert status == 0
+    assert "x.csv: no labels: none of the columns lbl was taken; choose one with --label-column" in stderr
+    assert "no labels" in stdout
+    assert run(capsys, "write", path, out, "--image-column", "img", "--label-column", "lbl")[2].count("no labels") == 0
+    assert Reader(out).metadata["label"].tolist() == list(range(COUNT))
+
+
+def test_tables_say_that_no_column_was_taken_for_labels(tmp_path: Path) -> None:
+    rows = Rows()
+    rows.features = {"picture": ImageFeature(), "id": object(), "score": object()}
+    assert list(HuggingFaceSource(rows).remarks) == [
+        "no labels: none of the columns id, score was taken; choose one with --label-column"
+    ]
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow (the [parquet] extra) is not installed")
+    import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+
+    parquet.write_table(pyarrow.table({"image": [jpeg(0)], "score": [0.5]}), tmp_path / "a.parquet")
+    source = open_source(str(tmp_path / "a.parquet"))
+    assert list(source.remarks) == ["no labels: none of the columns score was taken; choose one with --label-column"]
+    assert list(open_source(parquet_file(tmp_path)).remarks) == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_shuffled_parquet_reads_each_row_group_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    source: Any = open_source(parquet_file(tmp_path))
+    from ffcv.data import parquet
+
+    reads: list[int] = []
+    read_group = parquet.ParquetSource._read_group
+
+    def counted(self: Any, number: int, inside: int) -> Any:
+        reads.append(inside)
+        return read_group(self, number, inside)
+
+    monkeypatch.setattr(parquet.ParquetSource, "_read_group", counted)
+    order = [8, 0, 4, 1, 7, 2, 5, 3, 6]
+    fields = source.fields(RGBImageField())
+    writer = DatasetWriter(tmp_path / "x.beton", fields, num_workers=workers, backend="thread")
+    writer.from_indexed_dataset(source, order, chunksize=1)
+    assert sorted(reads) == [0, 1, 2]
+    assert Reader(tmp_path / "x.beton").metadata["label"].tolist() == [LABELS[i] for i in order]
+    monkeypatch.setattr(parquet, "KEPT_BYTES", 0)  # one group is kept at least
+    reads.clear()
+    bounded: Any = open_source(str(tmp_path / "a.parquet"))
+    assert [bounded[i][1] for i in (0, 1, 5, 6, 0)] == [LABELS[i] for i in (0, 1, 5, 6, 0)]
+    assert reads == [0, 1, 0]

@@ -368,26 +368,3 @@ def test_nothing_to_write(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="is a directory"):
         write(tmp_path, {"i": IntField()}, [(1,)])
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("name", ["", "seventeen letters", "naïve", "tab\t", 5])
-def test_names_that_cannot_be_stored(tmp_path: Path, name: Any) -> None:
-    with pytest.raises(ValueError, match="1 to 16 printable ASCII characters; rename the field"):
-        DatasetWriter(tmp_path / "x.beton", {name: IntField()})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"page_size": 3 << 20}, ValueError, "page_size must be a power of two"),
-        ({"page_size": 1 << 20}, ValueError, "page_size must be a power of two"),
-        ({"page_size": 1 << 32}, ValueError, "page_size must be a power of two"),
-        ({"fields": {}}, ValueError, "fields is empty"),
-        ({"fields": {"i": IntField}}, TypeError, "must be a Field, got .* has it been called"),
-        ({"on_error": "ignore"}, ValueError, "on_error is 'raise' or 'skip', got 'ignore'"),
-        ({"backend": "gpu"}, ValueError, "backend is 'process' or 'thread', got 'gpu'"),
-    ],
-)
-def test_arguments_out_of_range(tmp_path: Path, arguments: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        DatasetWriter(**{"fname": tmp_path / "x.beton", "fields": {"i": IntField()}, **arguments})

@@ -6,94 +6,163 @@ import csv
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import typer
 from PIL import Image
 from rich.console import Console
 
 from ffcv.cli.progress import progress_bar
+from ffcv.cli.select import select
 from ffcv.data.beton import read_manifest, read_value
-from ffcv.errors import FormatError, SourceError, WriteError, message_of
-from ffcv.fields import BytesField, FloatField, IntField, JSONField, RGBImageField
-from ffcv.fields.rgb_image import IMAGE_MODES
+from ffcv.data.stored import StoredReader, StoredValue
+from ffcv.errors import FfcvError, FormatError, SourceError, WriteError, message_of
+from ffcv.fields import BytesField, Field, FloatField, IntField, JSONField, RGBImageField
 from ffcv.reader import Reader
 
 TABLE = "samples.csv"
 
 
-def extract(file: Path, folder: Path, select: str | None) -> None:
+def extract(file: Path, folder: Path, option: str | None, custom_fields: Mapping[str, type[Field]]) -> None:
     """Writes every value that is no number to a file of its own, and `samples.csv` with all names and numbers.
 
     Images go to sub-folders named after their class where the file knows class names, so that `ffcv write` takes the
-    folder again.
+    folder again. Of a field of a custom type, `.npz` files hold the metadata and, by pointer, the bytes.
+
+    Raises:
+        FormatError: The file does not open, or had bad samples: they are listed, and the others are all there.
     """
-    reader = Reader(file)
+    reader = Reader(file, custom_fields)
     if folder.exists() and any(folder.iterdir()):
         raise SourceError(f"{folder}: is not empty; give a new folder")
-    try:
-        parts = [int(part) if part else None for part in (select or ":").split(":")]
-        samples = range(reader.num_samples)[slice(*parts)]
-    except (TypeError, ValueError):
-        raise typer.BadParameter(f"{select!r} is not START:STOP or START:STOP:STEP", param_hint="--select") from None
+    samples = select(option, reader.num_samples)
     if not samples:
         raise SourceError(f"{file}: no sample is selected")
-    classes = (read_manifest(reader) or {}).get("classes")
+    folders = _ClassFolders((read_manifest(reader) or {}).get("classes"))
     folder.mkdir(parents=True, exist_ok=True)
+    stored, bad = StoredReader(reader), 0
     with open(folder / TABLE, "w", newline="", encoding="utf-8") as table, progress_bar("samples") as progress:
         rows = csv.writer(table)
-        images = [name for name, field in reader.fields.items() if isinstance(field, RGBImageField)]
-        rows.writerow(["sample", *("path" if images == [name] else name for name in reader.fields)])
+        rows.writerow(_headings(reader))
         for sample in progress.track(samples, description=f"Extracting to {folder.name}"):
-            sub = _class_folder(reader, sample, classes)
-            rows.writerow([sample, *(_extract(reader, sample, name, folder, sub) for name in reader.fields)])
+            try:
+                contents = _contents(reader, stored, sample)
+            except (FfcvError, ValueError) as error:
+                text = message_of(error).removeprefix(f"{reader.path}: ")
+                progress.console.print(f"sample {sample}: {text}", highlight=False, markup=False, soft_wrap=True)
+                bad += 1
+                continue
+            sub = folders.of(_label(reader, sample))
+            rows.writerow([sample, *(_store(content, folder, sub) for content in contents)])
+    if bad:
+        raise FormatError(
+            f"{file}: {bad:,} of {len(samples):,} samples are bad, and listed above; the others are in {folder}"
+        )
     Console().print(f"{folder}: {len(samples):,} samples", highlight=False, markup=False, soft_wrap=True)
 
 
-def _class_folder(reader: Reader, sample: int, classes: list[str] | None) -> str:
-    """The sub-folder for a sample's files: its class's name, if that is known and can name a folder."""
-    if classes is None or not isinstance(reader.fields.get("label"), IntField):
-        return "."
-    label = int(reader.metadata["label"][sample])
-    name = classes[label] if 0 <= label < len(classes) else f"class-{label}"
-    # A name out of a file must not lead out of the folder.
+def _label(reader: Reader, sample: int) -> int | None:
+    is_number = type(reader.fields.get("label")) is IntField
+    return int(reader.rows(sample, sample + 1)["label"][0]) if is_number else None
+
+
+class _ClassFolders:
+    """A sub-folder for each class: its name, where that is known and can name a folder."""
+
+    def __init__(self, classes: list[str] | None) -> None:
+        self._none = classes is None
+        # A name out of a file must not lead out of the folder.
+        self._names = {name: label for label, name in enumerate(classes or ()) if _names_a_folder(name)}
+        self._folders = {label: name for name, label in self._names.items()}
+
+    def of(self, label: int | None) -> str:
+        if self._none or label is None:
+            return "."
+        folder = self._folders.get(label, f"class-{label}")
+        while self._names.setdefault(folder, label) != label:  # that is the name of another class
+            folder += "_"
+        return folder
+
+
+def _names_a_folder(name: str) -> bool:
     fits = re.fullmatch(r"[^/\\\0]+", name) and len(name.encode()) <= 200 and not name.startswith(".")
-    return name if fits and name != TABLE else f"class-{label}"
+    return bool(fits) and name != TABLE
 
 
-def _extract(reader: Reader, sample: int, name: str, folder: Path, sub: str) -> str | int | float:
-    """Writes one value where it needs a file; returns what the table says about it."""
-    field = reader.fields[name]
-    try:
-        value = read_value(reader, sample, name)
-    except ValueError as error:
-        text = message_of(error).removeprefix(f"{reader.path}: ")
-        raise FormatError(f"{reader.path}: sample {sample}, field {name!r}: {text}") from error
-    images = [key for key, other in reader.fields.items() if isinstance(other, RGBImageField)]
-    match field:
-        case IntField() | FloatField():
-            return value
-        case RGBImageField():
-            is_jpeg = reader.metadata[name]["mode"][sample] == IMAGE_MODES["jpg"]
-            suffix, content = ("jpg", value.tobytes()) if is_jpeg else ("png", _png(value))
-        case BytesField():
-            suffix, content = "bin", value.tobytes()
-        case JSONField():
-            suffix, content = "json", json.dumps(value, indent=1).encode()
+def _headings(reader: Reader) -> list[str]:
+    """The table's: the only image field is 'path', which `ffcv write` looks for; other fields give way to ours."""
+    images = [name for name, field in reader.fields.items() if isinstance(field, RGBImageField)]
+    headings = ["sample"]
+    ours = {"sample"} | ({"path"} if len(images) == 1 else set())
+    for name in reader.fields:
+        heading = "path" if images == [name] else name
+        while heading in headings or (heading in ours and images != [name]):
+            heading = f"field {heading}"
+        headings.append(heading)
+    return headings
+
+
+class _Content(NamedTuple):
+    """What one value becomes: a number in the table, or a file's name (but for its folder) and bytes."""
+
+    value: int | float | str
+    data: bytes | None
+
+
+def _contents(reader: Reader, stored: StoredReader, sample: int) -> list[_Content]:
+    """Every value of a sample, before anything is written."""
+    custom = stored.read(sample) if stored.names else {}
+    contents = []
+    for name, field in reader.fields.items():
+        try:
+            value = custom[name] if name in custom else read_value(reader, sample, name)
+        except (FfcvError, ValueError) as error:
+            raise FormatError(f"field {name!r}: {message_of(error).removeprefix(f'{reader.path}: ')}") from error
+        contents.append(_content(reader, field, sample, name, value))
+    return contents
+
+
+def _content(reader: Reader, field: Field, sample: int, name: str, value: Any) -> _Content:
+    match value:
+        case int() | float() if isinstance(field, IntField | FloatField):
+            return _Content(value, None)
+        case StoredValue(metadata, allocations):
+            suffix, data = "npz", _npz({"metadata": metadata} | {str(pointer): a for pointer, a in allocations.items()})
+        case _ if isinstance(field, RGBImageField):
+            suffix, data = ("jpg", value.tobytes()) if value.ndim == 1 else ("png", _png(value))
+        case _ if isinstance(field, BytesField):
+            suffix, data = "bin", value.tobytes()
+        case _ if isinstance(field, JSONField):
+            suffix, data = "json", json.dumps(value, indent=1).encode()
         case _:
             buffer = io.BytesIO()
             np.save(buffer, np.asarray(value), allow_pickle=False)
-            suffix, content = "npy", buffer.getvalue()
+            suffix, data = "npy", buffer.getvalue()
+    images = [key for key, other in reader.fields.items() if isinstance(other, RGBImageField)]
     # The only image field needs no name of its own. Names of fields may hold any printable character.
     tag = "" if images == [name] else "-" + re.sub(r"[^\w-]", "_", name)
-    path = Path(sub, f"{sample:08d}{tag}.{suffix}")
+    return _Content(f"{sample:08d}{tag}.{suffix}", data)
+
+
+def _store(content: _Content, folder: Path, sub: str) -> int | float | str:
+    """Writes a value where it needs a file; returns what the table says about it."""
+    if content.data is None:
+        return content.value
+    path = Path(sub, str(content.value))
     try:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
+        (folder / path).write_bytes(content.data)
     except OSError as error:
         raise WriteError(f"{folder / path}: {error.strerror}; free space or choose another disk") from error
     return path.as_posix()
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -47,7 +47,7 @@ def summarise(reader: Reader) -> dict[str, Any]:
 
 def _summarise_field(reader: Reader, name: str, field: Field) -> dict[str, Any]:
     summary: dict[str, Any] = {"type": type(field).__name__}
-    column = reader.metadata[name]
+    column = reader.column(name)
     if isinstance(field, NDArrayField | TorchTensorField):
         summary.update(dtype=str(field.dtype), shape=list(field.shape))
     elif not reader.num_samples:
@@ -103,7 +103,9 @@ def _print(summary: dict[str, Any]) -> None:
 
 
 def _bars(name: str, histogram: dict[str, int]) -> Table:
-    table = Table(f"longer side of {name}", "images", "", box=None)
+    table = Table(box=None)
+    for heading in (f"longer side of {name}", "images", ""):
+        table.add_column(Text(heading))
     most = max(histogram.values())
     for octave, count in histogram.items():
         table.add_row(octave, f"{count:,}", "\u2588" * max(1, round(30 * count / most)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def _write(
         float | None, typer.Option(min=0, max=1, help="For proportion: the share to compress.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Images encoded at a time; -1 for one per core.")] = -1,
-    shuffle: Annotated[int | None, typer.Option(help="Shuffle the samples, with this seed.")] = None,
+    shuffle: Annotated[int | None, typer.Option(min=0, help="Shuffle the samples, with this seed.")] = None,
     on_error: Annotated[
         str, typer.Option(help="raise: stop at the first bad image; skip: leave bad ones out and list them.")
     ] = "raise",
@@ -72,12 +73,15 @@ def _write(
     where: Annotated[str | None, typer.Option(help="Of a .beton: only samples with FIELD=VALUE[,VALUE...].")] = None,
     image_column: Annotated[str | None, typer.Option(help="Of a table: the column of images.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Of a table: the column of labels.")] = None,
+    custom_field: _CustomField = None,
 ) -> None:
     """Convert a dataset of images.
 
     Without options no quality is lost: JPEG files are checked and stored as they are, other images as pixels.
     With --max-resolution, only images that are too large or not JPEG yet are compressed (quality 90).
     """
+    # One parameter for each option: longer than functions should be.
+    from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.write import WriteOptions, write
 
     options = WriteOptions(
@@ -96,6 +100,7 @@ def _write(
         where=where,
         image_column=image_column,
         label_column=label_column,
+        custom_fields=custom_fields(custom_field or ()),
     )
     write(source, out, options)
 
@@ -104,11 +109,13 @@ def _write(
 def _merge(
     out: Annotated[Path, typer.Argument(help="The .beton file to write.", show_default=False)],
     files: Annotated[list[Path], typer.Argument(help="The .beton files to merge, in this order.", show_default=False)],
+    custom_field: _CustomField = None,
 ) -> None:
     """Write the samples of several .beton files with the same fields into one, as they are stored."""
+    from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.write import merge
 
-    merge(files, out)
+    merge(files, out, custom_fields(custom_field or ()))
 
 
 @app.command("info")
@@ -147,11 +154,16 @@ def _extract(
     file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
     select: Annotated[str | None, typer.Option(help="Only these samples: START:STOP[:STEP].")] = None,
+    custom_field: _CustomField = None,
 ) -> None:
-    """Write a .beton file's samples as ordinary files, with a table of them (samples.csv)."""
+    """Write a .beton file's samples as ordinary files, with a table of them (samples.csv).
+
+    Exit status 1: bad samples were left out, and are listed.
+    """
+    from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.extract import extract
 
-    extract(file, folder, select)
+    extract(file, folder, select, custom_fields(custom_field or ()))
 
 
 @app.command(
@@ -226,6 +238,9 @@ def _report(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; errors that a user can act on become one line on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         app(args=None if arguments is None else list(arguments))
     except (*OUR_ERRORS, OSError) as error:

@@ -17,7 +17,7 @@ from ffcv._restart_index import RestartIndex
 from ffcv.cli.progress import progress_bar
 from ffcv.cores import available_cores
 from ffcv.data.beton import read_manifest, read_value
-from ffcv.errors import FfcvError, FormatError, message_of
+from ffcv.errors import FfcvError, FormatError, message_of, storable
 from ffcv.fields import FIELD_TYPES, RGBImageField
 from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
@@ -35,9 +35,15 @@ def verify(file: Path, decode: bool, as_json: bool, custom_fields: Mapping[str, 
     """Checks `file` and prints what was found; False if anything is wrong.
 
     Raises:
-        FormatError, OSError: The file does not open at all.
+        FormatError, OSError: The file does not open at all (which `--json` says as {"path", "error"}), or changes
+            meanwhile.
     """
-    reader = Reader(file, custom_fields=custom_fields)
+    try:
+        reader = Reader(file, custom_fields=custom_fields)
+    except (FfcvError, OSError) as error:
+        if as_json:
+            print(json.dumps({"path": storable(str(file)), "error": message_of(error)}, indent=2))
+        raise
     problems: list[Problem] = []
     index = _check_sections(reader, problems)
     problems += _in_blocks(_check_contents, reader, len(reader.allocations), "Comparing checksums", "allocations")
@@ -45,6 +51,7 @@ def verify(file: Path, decode: bool, as_json: bool, custom_fields: Mapping[str, 
         damaged = {sample for sample, _ in problems}
         found = _in_blocks(partial(_decode, index), reader, reader.num_samples, "Decoding", "samples")
         problems += [problem for problem in found if problem[0] not in damaged]
+    reader.bytes.check_unchanged()
     _report(reader, problems, decode, as_json)
     return not problems
 
@@ -79,14 +86,22 @@ def _check_contents(reader: Reader, rows: range) -> list[Problem]:
     """Compares allocations with their checksums."""
     if reader.checksums is None:
         return []
-    end = min(rows.stop, len(reader.checksums.rows))  # the section of checksums itself was checked when opening
-    computed = reader.core_table.checksums(reader.data, rows.start, end)
-    wrong = np.flatnonzero(computed != reader.checksums.rows[rows.start : end])
     problems: list[Problem] = []
-    for row in reader.allocations[rows.start : end][wrong]:
-        owner, where = int(row["sample_id"]), f"{row['size']} bytes at byte {row['ptr']}"
+    end = min(rows.stop, len(reader.checksums.rows))  # the section of checksums itself was checked when opening
+    for row in range(rows.start, end):
+        owner, start, size = (int(number) for number in reader.allocations[row])
         known: int | str = owner if owner < FIRST_SECTION_ID else _section_name(owner)
-        problems.append((known, f"checksum mismatch: the {where} are not those that were written"))
+        crc = 0
+        try:
+            for block in reader.bytes.blocks(start, start + size) if size else ():
+                crc = _core.crc32c(block, crc)
+        except FormatError as error:
+            reader.bytes.check_unchanged()  # a file that shrinks meanwhile has no bad samples of its own
+            problems.append((known, message_of(error).removeprefix(f"{reader.path}: ")))
+            continue
+        if crc != reader.checksums.rows[row]:
+            where = f"{size} bytes at byte {start}"
+            problems.append((known, f"checksum mismatch: the {where} are not those that were written"))
     return problems
 
 
@@ -121,13 +136,14 @@ def _decode(index: RestartIndex | None, reader: Reader, samples: range) -> list[
                 elif type(field) in FIELD_TYPES.values():  # what others hold, only their decoders know
                     read_value(reader, sample, name)
             except (FfcvError, ValueError, RecursionError) as error:
+                reader.bytes.check_unchanged()
                 text = message_of(error).removeprefix(f"{reader.path}: ")
                 problems.append((sample, f"field {name!r}: {text}"))
     return problems
 
 
 def _decode_image(reader: Reader, sample: int, name: str, index: RestartIndex | None) -> None:
-    entry = reader.metadata[name][sample]
+    entry = reader.rows(sample, sample + 1)[name][0]
     content = reader.read(int(entry["data_ptr"]))
     if entry["mode"] != IMAGE_MODES["jpg"]:
         return
@@ -145,7 +161,7 @@ def _decode_image(reader: Reader, sample: int, name: str, index: RestartIndex | 
 def _report(reader: Reader, problems: list[Problem], decode: bool, as_json: bool) -> None:
     if as_json:
         summary = {
-            "path": reader.path,
+            "path": storable(reader.path),
             "num_samples": reader.num_samples,
             "checksums": reader.checksums is not None,
             "decoded": decode,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,11 +12,13 @@ import typer
 from rich.console import Console
 
 from ffcv.cli.progress import progress_bar
+from ffcv.cli.select import select
 from ffcv.data import BetonSource, ImageReader, Source, open_source
-from ffcv.errors import SourceError
-from ffcv.fields import RGBImageField
+from ffcv.data.source import LabelledImages
+from ffcv.errors import SourceError, storable
+from ffcv.fields import Field, RGBImageField
 from ffcv.fields.rgb_image import WriteMode
-from ffcv.writer import DatasetWriter
+from ffcv.writer import MAX_LISTED, DatasetWriter
 
 _LISTED = 20
 """Skipped samples that are printed one by one."""
@@ -41,6 +43,7 @@ class WriteOptions:
     where: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    custom_fields: Mapping[str, type[Field]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises `typer.BadParameter` for options that contradict each other."""
@@ -57,18 +60,15 @@ class WriteOptions:
             raise typer.BadParameter("goes with --write-mode proportion", param_hint="--compress-probability")
         if self.on_error not in ("raise", "skip"):
             raise typer.BadParameter(f"{self.on_error!r} is not one of raise, skip", param_hint="--on-error")
-        if self.restart_markers and self.encodes_again:
-            raise typer.BadParameter(
-                "goes with JPEGs that are stored as they are, so not with --quality or --write-mode",
-                param_hint="--restart-markers",
-            )
+        if self.restart_markers and mode == "raw":
+            raise typer.BadParameter("goes with JPEGs, so not with --write-mode raw", param_hint="--restart-markers")
 
     @property
     def encodes_again(self) -> bool:
         return self.write_mode is not None or self.quality is not None
 
     def images(self) -> ImageReader:
-        return ImageReader(not self.encodes_again, self.exif_orientation, self.restart_markers)
+        return ImageReader(not self.encodes_again, self.exif_orientation)
 
     def encoding(self) -> dict[str, Any]:
         """The image field's arguments; lossless without options."""
@@ -80,53 +80,57 @@ class WriteOptions:
             "jpeg_quality": self.quality,
             "smart_threshold": self.smart_threshold,
             "compress_probability": self.compress_probability,
+            "restart_markers": self.restart_markers or None,
         }
         return {"write_mode": mode, **{name: value for name, value in given.items() if value is not None}}
+
+    def manifest(self) -> dict[str, Any]:
+        """What the file keeps about how it was made."""
+        chosen = ("select", "where", "shuffle", "shards", "on_error", "image_column", "label_column")
+        changed = {name: value for name in chosen if (value := getattr(self, name)) != getattr(WriteOptions, name)}
+        turned = {"exif_orientation": True} if self.exif_orientation else {}
+        return {"encoding": self.encoding() | turned, **({"options": changed} if changed else {})}
 
 
 def write(source: str, out: Path, options: WriteOptions) -> None:
     """Converts `source` to `out`."""
     options.check()
-    dataset = open_source(source, options.images(), options.image_column, options.label_column)
-    write_source(dataset, out, options)
+    dataset = open_source(
+        source, options.images(), options.image_column, options.label_column, custom_fields=options.custom_fields
+    )
+    write_source(dataset, out, options, options.manifest())
 
 
-def merge(files: Sequence[Path], out: Path) -> None:
+def merge(files: Sequence[Path], out: Path, custom_fields: Mapping[str, type[Field]]) -> None:
     """Writes the samples of several files into one, as they are stored."""
     if any(out.resolve() == file.resolve() for file in files):
         raise typer.BadParameter(f"{out} is one of the files to merge; choose another name", param_hint="OUT")
-    write_source(BetonSource(files), out, WriteOptions())
+    write_source(BetonSource(files, custom_fields=custom_fields), out, WriteOptions(), {})
 
 
-def write_source(dataset: Source, out: Path, options: WriteOptions) -> None:
-    """Writes a source to `out`, or to as many shards as asked for."""
+def write_source(dataset: Source, out: Path, options: WriteOptions, manifest: Mapping[str, Any]) -> None:
+    """Writes a source to `out`, or to as many shards as asked for; `manifest` is kept beside what the source says."""
     chosen = _choose(dataset, options)
     parts = np.array_split(chosen, options.shards)
     if not len(parts[-1]):
         raise SourceError(f"{len(chosen):,} samples are not enough for {options.shards} shards")
+    notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for remark in dataset.remarks:
+        notes.print(f"{storable(dataset.name)}: {remark}")
     skipped = 0
     for number, indices in enumerate(parts):
         path = out
         if options.shards > 1:
             path = out.with_name(f"{out.stem}-{number:05d}-of-{options.shards:05d}{out.suffix}")
-        skipped += _write_file(dataset, path, indices, options)
+        skipped += _write_file(dataset, path, indices, options, manifest)
     if skipped:
-        Console(stderr=True).print(
-            f"{skipped:,} of {len(chosen):,} samples were left out; each is listed above or in the file's manifest",
-            highlight=False,
-        )
+        listed = "" if skipped <= MAX_LISTED else f" (the first {MAX_LISTED:,} of each file)"
+        notes.print(f"{skipped:,} of {len(chosen):,} samples were left out; the file's manifest lists them{listed}")
 
 
 def _choose(dataset: Source, options: WriteOptions) -> np.ndarray:
     """The indices of the samples to write, in order."""
-    chosen = np.arange(len(dataset))
-    if options.select is not None:
-        try:
-            chosen = chosen[slice(*(int(part) if part else None for part in options.select.split(":")))]
-        except (TypeError, ValueError):
-            raise typer.BadParameter(
-                f"{options.select!r} is not START:STOP or START:STOP:STEP", param_hint="--select"
-            ) from None
+    chosen = np.array(select(options.select, len(dataset)), dtype=np.int64)
     if options.where is not None:
         name, equals, values = options.where.partition("=")
         if not equals or not isinstance(dataset, BetonSource):
@@ -143,22 +147,23 @@ def _choose(dataset: Source, options: WriteOptions) -> np.ndarray:
     return chosen
 
 
-def _write_file(dataset: Source, path: Path, indices: np.ndarray, options: WriteOptions) -> int:
+def _write_file(
+    dataset: Source, path: Path, indices: np.ndarray, options: WriteOptions, manifest: Mapping[str, Any]
+) -> int:
     """Writes one file; returns how many samples were skipped."""
-    encoding = options.encoding()
     on_error: Literal["raise", "skip"] = "skip" if options.on_error == "skip" else "raise"
     with progress_bar("samples") as progress:
         task = progress.add_task(f"Writing {path.name}", total=len(indices))
         writer = DatasetWriter(
             str(path),
-            dataset.fields(RGBImageField(**encoding)),
+            dataset.fields(RGBImageField(**options.encoding())),
             num_workers=options.workers,
             backend="thread",  # reading and (de)compressing release the interpreter's lock
-            manifest={**dataset.manifest(), "encoding": encoding, "package": _package()},
+            manifest={**dataset.manifest(), **manifest, "package": _package()},
             on_progress=lambda done, _: progress.update(task, completed=done),
             on_error=on_error,
         )
-        writer.from_indexed_dataset(dataset, indices.tolist(), chunksize=16)
+        writer.from_indexed_dataset(dataset, indices, chunksize=16)
     report = Console(stderr=True)
     for index, error in writer.skipped[:_LISTED]:
         report.print(f"skipped sample {index}: {error}", highlight=False, markup=False, soft_wrap=True)
@@ -166,6 +171,8 @@ def _write_file(dataset: Source, path: Path, indices: np.ndarray, options: Write
         report.print(f"... and {len(writer.skipped) - _LISTED:,} more", highlight=False)
     written = len(indices) - len(writer.skipped)
     classes = "" if dataset.classes is None else f" of {len(dataset.classes):,} classes"
+    if isinstance(dataset, LabelledImages) and dataset.labels is None:
+        classes = ", no labels"
     Console().print(
         f"{path}: {written:,} images{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
         highlight=False,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ffcv._manifest import parse_manifest
 from ffcv.data.images import ImageReader
-from ffcv.data.source import Source
-from ffcv.errors import FormatError, SourceError, one_line
+from ffcv.data.source import Source, name_of
+from ffcv.data.stored import StoredField, StoredReader
+from ffcv.errors import FormatError, SourceError, message_of, storable
 from ffcv.fields import (
+    FIELD_TYPES,
     BytesField,
     Field,
     FloatField,
@@ -32,31 +35,38 @@ __all__ = ["BetonSource", "read_manifest", "read_value"]
 class BetonSource(Source):
     """The samples of one or more files with the same fields, one file after the other.
 
-    Stored JPEGs stay as they are (unless `images` says otherwise), raw images raw.
+    Stored JPEGs stay as they are (unless `images` says otherwise), raw images raw, values of custom types as they are.
 
     Args:
         paths: The files.
         images: How to read JPEGs.
+        custom_fields: For each field of a custom type, the class that wrote it.
 
     Raises:
         SourceError: Their fields or class names differ.
-        FormatError: A file is damaged, or has a field of a custom type.
+        FormatError: A file is damaged, or has a field of a custom type that is not given.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], images: ImageReader | None = None) -> None:
-        self.readers = [Reader(path) for path in paths]
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        images: ImageReader | None = None,
+        custom_fields: Mapping[str, type[Field]] | None = None,
+    ) -> None:
+        self.readers = [Reader(path, custom_fields) for path in paths]
+        self._stored = [StoredReader(reader) for reader in self.readers]
         self._images = images or ImageReader()
         first = self.readers[0]
-        self.name = os.path.basename(first.path)
+        self.name = name_of(paths)
         for reader in self.readers[1:]:
             if _signature(reader) != _signature(first):
                 raise SourceError(
                     f"{reader.path}: its fields are {_signature(reader)}, those of {first.path} are "
                     f"{_signature(first)}; only files with the same fields can be merged"
                 )
-        manifests = [read_manifest(reader) or {} for reader in self.readers]
-        self.classes = manifests[0].get("classes")
-        for reader, manifest in zip(self.readers, manifests, strict=True):
+        self._manifests = [read_manifest(reader) or {} for reader in self.readers]
+        self.classes = self._manifests[0].get("classes")
+        for reader, manifest in zip(self.readers, self._manifests, strict=True):
             if manifest.get("classes") != self.classes:
                 raise SourceError(
                     f"{reader.path}: its class names are not those of {first.path}, so that equal labels would mean "
@@ -70,22 +80,39 @@ class BetonSource(Source):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         reader, row = self.readers[number], index - int(self._starts[number])
+        stored = self._stored[number].read(row) if self._stored[number].names else {}
         return tuple(
-            self._image(reader, row, name) if isinstance(field, RGBImageField) else read_value(reader, row, name)
+            stored[name]
+            if name in stored
+            else self._image(reader, row, name)
+            if isinstance(field, RGBImageField)
+            else read_value(reader, row, name)
             for name, field in reader.fields.items()
         )
 
     def _image(self, reader: Reader, row: int, name: str) -> Any:
-        entry = reader.metadata[name][row]
+        entry = reader.rows(row, row + 1)[name][0]
         if entry["mode"] != IMAGE_MODES["jpg"]:
             return read_value(reader, row, name)
         data = reader.read(int(entry["data_ptr"])).tobytes()
         return self._images.read(data, f"{reader.path}: sample {row}, field {name!r}")
 
     def fields(self, image: RGBImageField) -> dict[str, Field]:
-        return {
-            name: image if isinstance(field, RGBImageField) else field for name, field in self.readers[0].fields.items()
-        }
+        first = self.readers[0]
+        fields = {name: image if type(field) is RGBImageField else field for name, field in first.fields.items()}
+        arguments = dict(zip(first.fields, first.field_descriptors["arguments"], strict=True))
+        return fields | {name: StoredField(fields[name], arguments[name]) for name in self._stored[0].names}
+
+    def manifest(self) -> dict[str, Any]:
+        inputs = [
+            {
+                "source": storable(os.path.basename(reader.path)),
+                "num_samples": reader.num_samples,
+                "manifest": {key: value for key, value in manifest.items() if key != "classes"},
+            }
+            for reader, manifest in zip(self.readers, self._manifests, strict=True)
+        ]
+        return {**super().manifest(), "inputs": inputs}
 
     def column(self, name: str) -> np.ndarray:
         """A field of numbers for all samples.
@@ -97,7 +124,7 @@ class BetonSource(Source):
         if not isinstance(field, IntField | FloatField):
             numbers = [key for key, f in self.readers[0].fields.items() if isinstance(f, IntField | FloatField)]
             raise SourceError(f"{self.readers[0].path}: no field of numbers {name!r}; it has {', '.join(numbers)}")
-        return np.concatenate([reader.metadata[name] for reader in self.readers])
+        return np.concatenate([reader.column(name) for reader in self.readers])
 
 
 def read_value(reader: Reader, row: int, name: str) -> Any:
@@ -108,7 +135,7 @@ def read_value(reader: Reader, row: int, name: str) -> Any:
         FormatError: The bytes are not those that were written.
         SourceError: The field is of a custom type.
     """
-    field, value = reader.fields[name], reader.metadata[name][row]
+    field, value = reader.fields[name], reader.rows(row, row + 1)[name][0]
     match field:
         case IntField():
             return int(value)
@@ -140,24 +167,18 @@ def read_manifest(reader: Reader) -> dict[str, Any] | None:
         FormatError: It is not a JSON object in UTF-8, or `classes` is not a list of names.
     """
     content = reader.read_section(Section.MANIFEST)
-    if content is None:
-        return None
     try:
-        manifest = json.loads(content)
-        json.dumps(manifest, ensure_ascii=False).encode()  # refuses halves of surrogate pairs, which no file name holds
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{reader.path}: its manifest is not JSON in UTF-8 ({one_line(error)}); {RESTORE}") from error
-    if not isinstance(manifest, dict):
-        raise FormatError(f"{reader.path}: its manifest is not a JSON object; {RESTORE}")
-    classes = manifest.get("classes")
-    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise FormatError(f"{reader.path}: its manifest's class names are not a list of texts; {RESTORE}")
-    return manifest
+        return None if content is None else parse_manifest(content)
+    except ValueError as error:
+        raise FormatError(f"{reader.path}: {message_of(error)}; {RESTORE}") from error
 
 
 def _signature(reader: Reader) -> str:
     parts = []
-    for name, field in reader.fields.items():
-        array = isinstance(field, NDArrayField | TorchTensorField)
-        parts.append(f"{name}: {type(field).__name__}" + (f" {field.dtype} {list(field.shape)}" if array else ""))
+    for descriptor, (name, field) in zip(reader.field_descriptors, reader.fields.items(), strict=True):
+        parts.append(f"{name}: {type(field).__name__}")
+        if isinstance(field, NDArrayField | TorchTensorField):
+            parts[-1] += f" {field.dtype} {list(field.shape)}"
+        elif type(field) not in FIELD_TYPES.values():
+            parts[-1] += f" with arguments {zlib.crc32(descriptor['arguments']):08x}"
     return ", ".join(parts)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ffcv.data.images import ImageReader
-from ffcv.data.source import Source, class_labels
-from ffcv.data.tables import choose_column, image_of
+from ffcv.data.images import ImageReader, ImageValue
+from ffcv.data.source import LabelledImages, class_labels
+from ffcv.data.tables import choose_column, image_of, unlabelled
 from ffcv.errors import SourceError, message_of
-from ffcv.fields import Field, IntField, RGBImageField
 
 __all__ = ["HuggingFaceSource"]
 
 
-class HuggingFaceSource(Source):
+class HuggingFaceSource(LabelledImages):
     """A `datasets.Dataset` with an image feature and, where there is one, a label.
 
     Any object with `features`, `__len__`, `__getitem__` giving a mapping, and `dataset[column]` will do. Images are
@@ -51,9 +50,9 @@ class HuggingFaceSource(Source):
             label_column = choose_column(name, "label", None, list(kinds), named)
         elif label_column is not None:
             choose_column(name, "label", label_column, list(kinds), [])
-        self.labels: list[int] | None = None
-        self.classes = None
-        if label_column is not None:
+        if label_column is None:
+            self.remarks = unlabelled([column for column in kinds if column != self._image])
+        else:
             self.labels, self.classes = class_labels(list(dataset[label_column]), name)
             names = getattr(features[label_column], "names", None)
             self.classes = list(names) if names else self.classes
@@ -97,10 +96,6 @@ class HuggingFaceSource(Source):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
+    def image(self, index: int) -> ImageValue:
         cell = self._dataset[index][self._image]
-        image = image_of(cell, f"{self.name}: row {index}", self._images)
-        return (image,) if self.labels is None else (image, self.labels[index])
-
-    def fields(self, image: RGBImageField) -> dict[str, Field]:
-        return {"image": image} if self.labels is None else {"image": image, "label": IntField()}
+        return image_of(cell, f"{self.name}: row {index}", self._images)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ffcv import _core
 from ffcv.errors import DecodeError, SourceError, one_line
-from ffcv.fields.rgb_image import EncodedImage, check_storable, exif_orientation, turn
+from ffcv.fields.rgb_image import EncodedImage, check_storable, exif_orientation, turn, upright
 
 __all__ = ["IMAGE_SUFFIXES", "ImageReader", "ImageValue"]
 
@@ -45,14 +45,12 @@ class ImageReader:
     """Turns the bytes of an image file into a value for `RGBImageField`; finds damaged ones.
 
     Attributes:
-        passthrough: Give JPEGs of 1 or 3 components as they are, as `EncodedImage`; else decoded, uint8 [H, W, 3].
-        exif_orientation: Turn images as their EXIF orientation says. Those that it turns are decoded.
-        restart_markers: Transcode JPEGs that pass through, losslessly, so that a restart marker ends every row of MCUs.
+        passthrough: Give JPEGs of 1 or 3 components as they are, as `EncodedImage`; else decoded.
+        exif_orientation: Turn images as their EXIF orientation says, with `fields.rgb_image.upright`.
     """
 
     passthrough: bool = True
     exif_orientation: bool = False
-    restart_markers: bool = False
 
     def read(self, data: bytes, where: str) -> ImageValue:
         """Reads one file.
@@ -68,44 +66,35 @@ class ImageReader:
             return self._read_with_pillow(data, where)
         content = np.frombuffer(data, dtype=np.uint8)
         try:
-            orientation = exif_orientation(data) if self.exif_orientation else 1
-            if orientation != 1:
-                return turn(Image.fromarray(_core.decode_jpeg(content)), orientation)
-            if not self.passthrough:
-                return _core.decode_jpeg(content)
-            height, width, _ = _core.check_jpeg(content)
-            if self.restart_markers and not len(_core.restart_index(content)):
-                data = _with_restart_markers(content)
+            if self.passthrough:
+                height, width, _ = _core.check_jpeg(content)
+                value = EncodedImage(data, height, width)
+                return upright(value) if self.exif_orientation else value
+            pixels = _core.decode_jpeg(content)
+            return turn(Image.fromarray(pixels), exif_orientation(data)) if self.exif_orientation else pixels
         except DecodeError as error:
             if _is_cmyk(content):
                 return self._read_with_pillow(data, where)
             raise SourceError(f"{where}: damaged JPEG ({one_line(error)}); replace it or remove it") from error
-        return EncodedImage(data, height, width)
 
     def _read_with_pillow(self, data: bytes, where: str) -> Image.Image:
         try:
             image = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
             image.load()
-            image = ImageOps.exif_transpose(image) if self.exif_orientation else image
+            image = upright(image) if self.exif_orientation else image
         except Image.UnidentifiedImageError as error:
             raise SourceError(
                 f"{where}: not an image (it begins with {data[:8]!r}); replace it or remove it"
             ) from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged files lead Pillow to errors of any kind
             raise SourceError(f"{where}: damaged image ({one_line(error)}); replace it or remove it") from error
         try:
             check_storable(image)
         except ValueError as error:
             raise SourceError(f"{where}: {one_line(error)}") from error
         return image
-
-
-def _with_restart_markers(jpeg: NDArray[np.uint8]) -> bytes:
-    """The same image with restart markers; one whose values JPEG's encoding has no codes for stays as it is."""
-    try:
-        return _core.add_restart_markers(jpeg).tobytes()
-    except DecodeError:
-        return jpeg.tobytes()
 
 
 def _is_cmyk(jpeg: NDArray[np.uint8]) -> bool:

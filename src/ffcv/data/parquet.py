@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ffcv.data.images import ImageReader
-from ffcv.data.source import Source, class_labels
-from ffcv.data.tables import choose_column, image_of
+from ffcv.data.images import ImageReader, ImageValue
+from ffcv.data.source import LabelledImages, class_labels, name_of
+from ffcv.data.tables import choose_column, image_of, unlabelled
 from ffcv.errors import SourceError, message_of
-from ffcv.fields import Field, IntField, RGBImageField
 
 try:
     import pyarrow  # pyright: ignore[reportMissingImports]
@@ -23,12 +23,17 @@ except ModuleNotFoundError as error:
 
 __all__ = ["ParquetSource"]
 
+KEPT_BYTES = 1 << 30
+"""Row groups that are kept in memory."""
 
-class ParquetSource(Source):
+
+class ParquetSource(LabelledImages):
     """The rows of Parquet files: a column of image bytes (or of structs with 'bytes', as Hugging Face writes them) and
     one of labels, numbers or names.
 
-    Each thread keeps one row group, so memory is bounded by threads times the largest.
+    A Parquet file gives whole row groups only. Those read last are kept, 1 GiB of them in all, so that shuffled data of
+    that size are read once; of larger data, shuffled, a row group is read for almost every image: write those in order,
+    and shuffle when training.
 
     Args:
         paths: Files with the same columns.
@@ -49,9 +54,9 @@ class ParquetSource(Source):
         label_column: str | None = None,
     ) -> None:
         self._paths = [os.fspath(path) for path in paths]
-        self.name = os.path.basename(self._paths[0])
+        self.name = name_of(self._paths)
         self._images = images or ImageReader()
-        self._local = threading.local()
+        self._kept = _KeptGroups()
         self._image, self._label = _columns(self._paths[0], image_column, label_column)
         groups: list[tuple[int, int]] = []
         rows: list[int] = []
@@ -71,7 +76,10 @@ class ParquetSource(Source):
                 raise SourceError(f"{path}: not a Parquet file with these columns, or damaged ({error})") from error
         self._groups = groups
         self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-        self.labels, self.classes = (None, None) if self._label is None else class_labels(labels, self._paths[0])
+        if self._label is None:
+            self.remarks = unlabelled([name for name in schemas[0].names if name != self._image])
+        else:
+            self.labels, self.classes = class_labels(labels, self._paths[0])
 
     def _check_columns(self, first: Any, schema: Any, path: str) -> None:
         for column in (self._image, self._label):
@@ -86,24 +94,41 @@ class ParquetSource(Source):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
+    def image(self, index: int) -> ImageValue:
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
         number, inside = self._groups[group]
-        if getattr(self._local, "group", None) != group:
-            try:
-                file = pyarrow.parquet.ParquetFile(self._paths[number], memory_map=True)
-                self._local.column = file.read_row_group(inside, columns=[self._image], use_threads=False).column(0)
-            except (pyarrow.ArrowException, OSError) as error:
-                where = f"{self._paths[number]}: row group {inside}, with row {index}"
-                raise SourceError(f"{where}: damaged ({message_of(error)}); fetch the file again") from error
-            self._local.group = group
-        row = index - int(self._starts[group])
-        cell = self._local.column[row].as_py()
-        image = image_of(cell, f"{self._paths[number]}: row {index}", self._images)
-        return (image,) if self.labels is None else (image, self.labels[index])
+        try:
+            column = self._kept.get(group, lambda: self._read_group(number, inside))
+        except (pyarrow.ArrowException, OSError) as error:
+            where = f"{self._paths[number]}: row group {inside}, with row {index}"
+            raise SourceError(f"{where}: damaged ({message_of(error)}); fetch the file again") from error
+        cell = column[index - int(self._starts[group])].as_py()
+        return image_of(cell, f"{self._paths[number]}: row {index}", self._images)
 
-    def fields(self, image: RGBImageField) -> dict[str, Field]:
-        return {"image": image} if self.labels is None else {"image": image, "label": IntField()}
+    def _read_group(self, number: int, inside: int) -> Any:
+        file = pyarrow.parquet.ParquetFile(self._paths[number], memory_map=True)
+        return file.read_row_group(inside, columns=[self._image], use_threads=False).column(0)
+
+
+class _KeptGroups:
+    """The row groups that were read last, shared by all threads, up to `KEPT_BYTES` (and at least one)."""
+
+    def __init__(self) -> None:
+        self._columns: OrderedDict[int, Any] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, group: int, read: Callable[[], Any]) -> Any:
+        with self._lock:  # also while it reads: the others mostly want the same group
+            if group in self._columns:
+                self._columns.move_to_end(group)
+                return self._columns[group]
+            column = self._columns[group] = read()
+            self._bytes += column.nbytes
+            while self._bytes > KEPT_BYTES and len(self._columns) > 1:
+                _, oldest = self._columns.popitem(last=False)
+                self._bytes -= oldest.nbytes
+            return column
 
 
 def _columns(path: str, image: str | None, label: str | None) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ffcv.errors import SourceError
+from ffcv.errors import SourceError, one_line
 
 
 def _open(shard: str, pipeline: Callable[[Any], Any]) -> Iterator[Any]:
@@ -22,6 +22,20 @@ def _open(shard: str, pipeline: Callable[[Any], Any]) -> Iterator[Any]:
     return iter(pipeline(webdataset.WebDataset(shard, shardshuffle=False)))
 
 
+def _next(samples: Iterator[Any], shard: str, number: int) -> Any:
+    """The next sample, which is the shard's sample `number`; None at the end.
+
+    Raises:
+        SourceError: The pipeline raised; it cannot go on.
+    """
+    try:
+        return next(samples, None)
+    except SourceError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{shard}: sample {number} of the shard: {one_line(error)}") from error
+
+
 class ShardCounter:
     """Indexing gives the number of samples in a shard, as a tuple."""
 
@@ -29,7 +43,11 @@ class ShardCounter:
         self._shards, self._pipeline = shards, pipeline
 
     def __getitem__(self, shard: int) -> tuple[int]:
-        return (sum(1 for _ in _open(self._shards[shard], self._pipeline)),)
+        samples = _open(self._shards[shard], self._pipeline)
+        number = 0
+        while _next(samples, self._shards[shard], number) is not None:
+            number += 1
+        return (number,)
 
 
 class ShardSamples:
@@ -47,14 +65,15 @@ class ShardSamples:
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         local = self._local
+        number = bisect_right(self._starts, index) - 1
+        shard, first = self._shards[number], self._starts[number]
         if getattr(local, "next", None) != index or index in self._starts:
-            shard = bisect_right(self._starts, index) - 1
-            local.samples = _open(self._shards[shard], self._pipeline)
-            local.shard = shard
-            for _ in range(index - self._starts[shard]):
-                next(local.samples)
-        local.next = index + 1
-        sample = next(local.samples, None)
+            local.samples = _open(shard, self._pipeline)
+            for passed in range(index - first):
+                _next(local.samples, shard, passed)
+        local.next = None  # after an error the shard must be opened again
+        sample = _next(local.samples, shard, index - first)
         if sample is None:
-            raise SourceError(f"{self._shards[local.shard]}: gave fewer samples than when they were counted")
+            raise SourceError(f"{shard}: gave fewer samples than when they were counted")
+        local.next = index + 1
         return tuple(sample)

@@ -6,16 +6,16 @@ import glob
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from ffcv.data.images import ImageReader
-from ffcv.errors import SourceError
+from ffcv.data.images import ImageReader, ImageValue
+from ffcv.errors import SourceError, storable
 from ffcv.fields import Field, IntField, RGBImageField
 
-__all__ = ["Source", "class_labels", "open_source"]
+__all__ = ["LabelledImages", "Source", "class_labels", "name_of", "open_source"]
 
 KINDS = (
     "a folder with one sub-folder of images a class, .tar shards (WebDataset), .parquet, .csv of paths and labels, "
@@ -29,10 +29,12 @@ class Source(ABC):
     Attributes:
         name: What the manifest says the data came from.
         classes: What the labels stand for, or None.
+        remarks: What was left out and may be missed: files passed over, columns not taken.
     """
 
     name: str
     classes: list[str] | None = None
+    remarks: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -40,13 +42,45 @@ class Source(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Any, ...]: ...
 
+    @abstractmethod
     def fields(self, image: RGBImageField) -> dict[str, Field]:
         """The fields to write, with `image` for images."""
-        return {"image": image, "label": IntField()}
 
     def manifest(self) -> dict[str, Any]:
         """What a file written from the source keeps about it."""
-        return {"source": self.name} if self.classes is None else {"source": self.name, "classes": self.classes}
+        source: dict[str, Any] = {"source": storable(self.name)}
+        return source if self.classes is None else {**source, "classes": list(map(storable, self.classes))}
+
+
+class LabelledImages(Source):
+    """One image a sample, and a label where there are labels: (image, label) or (image,).
+
+    Attributes:
+        labels: One for each image, or None.
+    """
+
+    labels: list[int] | None = None
+
+    @abstractmethod
+    def image(self, index: int) -> ImageValue:
+        """One sample's image.
+
+        Raises:
+            SourceError: It cannot be read, or is damaged.
+        """
+
+    def __getitem__(self, index: int) -> tuple[ImageValue] | tuple[ImageValue, int]:
+        image = self.image(index)
+        return (image,) if self.labels is None else (image, self.labels[index])
+
+    def fields(self, image: RGBImageField) -> dict[str, Field]:
+        return {"image": image} if self.labels is None else {"image": image, "label": IntField()}
+
+
+def name_of(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """What the manifest says the data came from, for one or several files."""
+    first, last = os.path.basename(paths[0]), os.path.basename(paths[-1])
+    return first if len(paths) == 1 else f"{first} ... {last} ({len(paths)} files)"
 
 
 def class_labels(values: Iterable[Any], where: str) -> tuple[list[int], list[str] | None]:
@@ -77,6 +111,8 @@ def open_source(
     images: ImageReader | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    *,
+    custom_fields: Mapping[str, type[Field]] | None = None,
 ) -> Source:
     """Recognises a source by its name and content.
 
@@ -85,6 +121,7 @@ def open_source(
         images: How to read image files.
         image_column: For tables: the column of images; default the only one that could be.
         label_column: For tables: the column of labels; default 'label' or the only one that could be.
+        custom_fields: For a .beton: for each field of a custom type, the class that wrote it.
 
     Raises:
         FileNotFoundError, SourceError: Nothing is there, or nothing that can be converted.
@@ -117,7 +154,7 @@ def open_source(
 
         return ParquetSource(paths, images, image_column, label_column)
     if suffix == ".beton":
-        return BetonSource(paths, images)
+        return BetonSource(paths, images, custom_fields)
     if suffix == ".csv" and len(paths) == 1:
         return PathList(first, images, image_column, label_column)
     raise SourceError(f"{given}: cannot be converted; give {KINDS}")

@@ -27,6 +27,13 @@ def choose_column(where: str, what: str, wanted: str | None, all_names: Sequence
     return likely[0]
 
 
+def unlabelled(columns: Sequence[str]) -> list[str]:
+    """What to remark about a table of whose `columns`, those of images left out, none was taken for the labels."""
+    return [f"no labels: none of the columns {', '.join(columns)} was taken; choose one with --label-column"] * bool(
+        columns
+    )
+
+
 def image_of(cell: Any, where: str, images: ImageReader) -> ImageValue:
     """The image in a cell: bytes, a mapping with 'bytes' or 'path' (Hugging Face's), or a PIL image."""
     if isinstance(cell, Mapping):

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ffcv.data.images import IMAGE_SUFFIXES, ImageReader, ImageValue
-from ffcv.data.source import Source, class_labels
+from ffcv.data.source import LabelledImages, class_labels, name_of
 from ffcv.errors import SourceError
-from ffcv.fields import Field, IntField, RGBImageField
 
 __all__ = ["WebDatasetSource"]
 
@@ -22,7 +21,7 @@ class _Part(NamedTuple):
     size: int
 
 
-class WebDatasetSource(Source):
+class WebDatasetSource(LabelledImages):
     """Images with labels from `KEY.jpg` (or .png, ...) and `KEY.cls` (or 'label' in `KEY.json`).
 
     Opening reads the shards' headers; samples are then read from any thread, in any order. Labels are numbers or
@@ -38,7 +37,7 @@ class WebDatasetSource(Source):
 
     def __init__(self, shards: Sequence[str | os.PathLike[str]], images: ImageReader | None = None) -> None:
         self._shards = [os.fspath(shard) for shard in shards]
-        self.name = os.path.basename(self._shards[0])
+        self.name = name_of(self._shards)
         self._images = images or ImageReader()
         self._samples: list[tuple[str, _Part]] = []
         labels: list[_Part | None] = []
@@ -83,13 +82,9 @@ class WebDatasetSource(Source):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> tuple[ImageValue] | tuple[ImageValue, int]:
+    def image(self, index: int) -> ImageValue:
         key, part = self._samples[index]
-        image = self._images.read(self._read(part), f"{self._shards[part.shard]}: {key}")
-        return (image,) if self.labels is None else (image, self.labels[index])
-
-    def fields(self, image: RGBImageField) -> dict[str, Field]:
-        return {"image": image} if self.labels is None else {"image": image, "label": IntField()}
+        return self._images.read(self._read(part), f"{self._shards[part.shard]}: {key}")
 
 
 def _samples_of(number: int, shard: str) -> list[tuple[str, dict[str, _Part]]]:

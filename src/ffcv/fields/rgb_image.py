@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, JpegImagePlugin
 
 from ffcv import _core
+from ffcv.errors import DecodeError
 from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments, store
 from ffcv.transforms.crops import (
     CenterCropRGBImageDecoder,
@@ -33,6 +33,9 @@ __all__ = [
 WriteMode = Literal["raw", "jpg", "smart", "proportion"]
 IMAGE_MODES = {"jpg": 0, "raw": 1}
 """The metadata's `mode`."""
+
+TURNED_QUALITY = 95
+"""Of JPEGs that had to be compressed again to be turned upright."""
 
 MAX_SIDE = 65535
 """The metadata has 16 bits for a side."""
@@ -88,8 +91,11 @@ class RGBImageField(Field):
         smart_threshold: For 'smart', in bytes; None stores everything raw.
         jpeg_quality: 1 to 100, as libjpeg counts it.
         compress_probability: For 'proportion', 0 to 1.
-        exif_orientation: Turn PIL images and `EncodedImage`s as their EXIF orientation says; those that it turns are
-            encoded again. Without it orientation is ignored, as by torchvision's loader and the original.
+        exif_orientation: Turn PIL images and `EncodedImage`s as their EXIF orientation says. An `EncodedImage` that it
+            turns is compressed again, at quality 95. Without it orientation is ignored, as by torchvision's loader and
+            the original.
+        restart_markers: Transcode every JPEG that is stored, losslessly, so that a restart marker ends every row of
+            MCUs and decoding can begin at any of them.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class RGBImageField(Field):
         jpeg_quality: int = 90,
         compress_probability: float = 0.5,
         exif_orientation: bool = False,
+        restart_markers: bool = False,
     ) -> None:
         if write_mode not in get_args(WriteMode):
             raise ValueError(
@@ -117,6 +124,7 @@ class RGBImageField(Field):
         self.jpeg_quality = int(jpeg_quality)
         self.proportion = compress_probability
         self.exif_orientation = exif_orientation
+        self.restart_markers = restart_markers
 
     @property
     def metadata_type(self) -> np.dtype:
@@ -137,14 +145,17 @@ class RGBImageField(Field):
             value = upright(value)
         if isinstance(value, EncodedImage):
             if self.max_resolution is None or max(value.height, value.width) <= self.max_resolution:
-                _store(destination, "jpg", (value.height, value.width), value.data, malloc)
+                self._store_jpeg(destination, (value.height, value.width), value.data, malloc)
                 return
             value = _core.decode_jpeg(np.frombuffer(value.data, np.uint8))
         pixels = shrink(np.ascontiguousarray(to_rgb(value)), self.max_resolution)
         if self._compresses(pixels):
-            _store(destination, "jpg", pixels.shape[:2], encode_jpeg(pixels, self.jpeg_quality), malloc)
+            self._store_jpeg(destination, pixels.shape[:2], encode_jpeg(pixels, self.jpeg_quality), malloc)
         else:
             _store(destination, "raw", pixels.shape[:2], pixels, malloc)
+
+    def _store_jpeg(self, destination: NDArray[Any], size: tuple[int, ...], content: bytes, malloc: Malloc) -> None:
+        _store(destination, "jpg", size, with_restart_markers(content) if self.restart_markers else content, malloc)
 
     def _compresses(self, pixels: NDArray[np.uint8]) -> bool:
         if self.write_mode == "smart":
@@ -175,41 +186,62 @@ class RGBImageField(Field):
             )
 
 
-def exif_orientation(jpeg: bytes) -> int:
-    """The EXIF orientation of a JPEG: 1 for upright (and for anything unreadable) to 8."""
-    start = jpeg.find(b"Exif\0\0", 0, 65536) + 6
-    if start < 6:
-        return 1
-    tiff = jpeg[start : start + 65536]
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+def orientation_of(image: Image.Image) -> int:
+    """A PIL image's EXIF orientation: 1 for upright, and where there is no EXIF or it cannot be read, to 8."""
     try:
-        if order is None:
-            return 1
-        (directory,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, kind, values, value = struct.unpack_from(order + "HHIH", tiff, entry)
-            if (tag, kind, values) == (ExifTags.Base.Orientation, 3, 1):
-                return value if value in _UPRIGHT else 1
-    except struct.error:  # beyond the end
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(value) if value in _UPRIGHT else 1
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF leads Pillow to errors of any kind
         return 1
-    return 1
+
+
+def exif_orientation(jpeg: bytes) -> int:
+    """`orientation_of` a JPEG file."""
+    try:
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg))  # which reads its segments only
+    except MemoryError:
+        raise
+    except Exception:
+        return 1
+    return orientation_of(image)
 
 
 def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """The image upright, given its EXIF orientation."""
+    """The image upright, given its EXIF orientation; one that has been turned has no EXIF any more."""
     method = _UPRIGHT[orientation]
-    return image if method is None else image.transpose(method)
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    turned.info.clear()
+    return turned
 
 
 def upright(value: Any) -> Any:
-    """The image turned as its EXIF orientation says; one that is upright (or has no EXIF) as it is."""
-    if isinstance(value, EncodedImage):
-        orientation = exif_orientation(value.data)
-        if orientation == 1:
-            return value
-        return turn(Image.open(io.BytesIO(value.data), formats=("JPEG",)), orientation)
-    return ImageOps.exif_transpose(value) if isinstance(value, Image.Image) else value
+    """A PIL image or an `EncodedImage` turned as its EXIF orientation says; one that is upright, and anything else, as
+    it is. An `EncodedImage` that is turned is compressed again, at `TURNED_QUALITY` and without halving its chroma."""
+    if isinstance(value, Image.Image):
+        return turn(value, orientation_of(value))
+    if not isinstance(value, EncodedImage) or (orientation := exif_orientation(value.data)) == 1:
+        return value
+    data = np.frombuffer(value.data, np.uint8)
+    turned = turn(Image.fromarray(_core.decode_jpeg(data)), orientation)
+    is_grey = _core.jpeg_info(data)[2] == 1
+    content = encode_jpeg(np.asarray(turned.convert("L") if is_grey else turned), TURNED_QUALITY, "4:4:4")
+    return EncodedImage(content, turned.height, turned.width)
+
+
+def with_restart_markers(jpeg: bytes) -> bytes:
+    """The same image with a restart marker after every row of MCUs. One that has them, or whose values JPEG's encoding
+    has no codes for, as it is."""
+    content = np.frombuffer(jpeg, np.uint8)
+    if len(_core.restart_index(content)):
+        return jpeg
+    try:
+        return _core.add_restart_markers(content).tobytes()
+    except DecodeError:
+        return jpeg
 
 
 def check_storable(image: Image.Image) -> None:
@@ -238,6 +270,8 @@ def to_rgb(image: Any) -> NDArray[np.uint8]:
             grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
             image = np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
         else:
+            if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+                image = image.convert("RGBA")  # or Pillow warns that its alpha will be lost
             image = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     if not isinstance(image, np.ndarray):
         raise TypeError(
@@ -260,10 +294,10 @@ def shrink(pixels: NDArray[np.uint8], max_resolution: int | None) -> NDArray[np.
     return _core.resize(pixels, *size, _core.Interpolation.area)
 
 
-def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """uint8 [H, W, 3] as a JPEG file, with Pillow's default chroma subsampling."""
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int, subsampling: str | int = -1) -> bytes:
+    """uint8 [H, W, 3], or grey [H, W], as a JPEG file; -1 for Pillow's default chroma subsampling."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality)
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=subsampling)
     return buffer.getvalue()
 
 
