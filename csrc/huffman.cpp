@@ -41,7 +41,8 @@ bool HuffmanTable::number_codes(bool is_dc) {
         if (index > 256 || code > (1 << length) - 1) return false;  // the code of all ones is reserved
         lookup_.limit[length] = code << (16 - length);
     }
-    return !is_dc || std::all_of(lookup_.symbols, lookup_.symbols + index, [](int symbol) { return symbol <= 15; });
+    return std::all_of(lookup_.symbols, lookup_.symbols + index,
+                       [&](int symbol) { return (is_dc ? symbol : symbol & 15) <= HuffmanLookup::largest_size; });
 }
 
 // What follows `before`, which leaves `room` bits of the window: steps [1 << room]. A code whose value ends in the
@@ -56,10 +57,10 @@ void HuffmanTable::make_steps(Step* to, int room, Step before) {
     for (int length = 1; length <= room; ++length, code <<= 1)
         for (int i = 0; i < code_counts_[static_cast<size_t>(length)]; ++i, ++code, ++symbol) {
             const Entry entry = huffman_entry(length, *symbol, false);
-            const int advance = HuffmanLookup::get(entry, HuffmanLookup::advance);
+            const int advance = entry.advance;
             const bool ends = advance == HuffmanLookup::end_of_block;
             if (!ends && passed + advance > 63) continue;
-            const int used = HuffmanLookup::get(entry, HuffmanLookup::bits), left = room - used;
+            const int used = entry.bits, left = room - used;
             const Step step = HuffmanLookup::step(bits + used, passed + advance);
             Step* const place = to + (code << (room - length));
             if (ends || left <= 0) {
@@ -87,32 +88,26 @@ void HuffmanTable::make_entries(bool is_dc) {
 // Adds to each entry what comes next, where its code lies in the window, too.
 void HuffmanTable::join_entries() {
     constexpr unsigned window = HuffmanLookup::window;
+    const auto ends = [](const Entry& e) { return e.advance >= HuffmanLookup::end_of_block; };
     for (unsigned window_bits = 0; window_bits < 1 << window; ++window_bits) {
         Entry entry = lookup_.one[window_bits];
         // Zeros are shifted in: only codes that end in the window are surely there. That leaves their values.
         const auto next = [&] {
-            const unsigned used = static_cast<unsigned>(HuffmanLookup::get(entry, HuffmanLookup::bits));
-            const Entry more = used < window ? lookup_.one[window_bits << used & ((1 << window) - 1)] : 0;
-            const int code =
-                HuffmanLookup::get(more, HuffmanLookup::bits) - HuffmanLookup::get(more, HuffmanLookup::size);
-            return used + static_cast<unsigned>(code) <= window ? more : 0;
+            const Entry more =
+                entry.bits < window ? lookup_.one[window_bits << entry.bits & ((1 << window) - 1)] : Entry{};
+            return entry.bits + more.bits - more.values[0].size <= static_cast<int>(window) ? more : Entry{};
         };
-        const auto ends = [](Entry e) {
-            return HuffmanLookup::get(e, HuffmanLookup::advance) >= HuffmanLookup::end_of_block;
+        const auto add = [&](const Entry& more) {
+            entry.bits = static_cast<uint8_t>(entry.bits + more.bits);
+            entry.advance = static_cast<uint8_t>(entry.advance + more.advance);
         };
-        constexpr Entry two_bytes = 0xffff;
-        if (entry != 0 && !ends(entry)) {
-            if (const Entry more = next(); more != 0 && !ends(more)) {
-                const int used = HuffmanLookup::get(entry, HuffmanLookup::bits);
-                const int place =
-                    HuffmanLookup::get(entry, HuffmanLookup::advance) + HuffmanLookup::get(more, HuffmanLookup::place);
-                const int shift = HuffmanLookup::get(more, HuffmanLookup::shift) - used;
-                entry = (entry & ~(Entry{255} << 24)) | static_cast<Entry>(place) << 24 |
-                        static_cast<Entry>(shift) << 48 |
-                        static_cast<Entry>(HuffmanLookup::get(more, HuffmanLookup::size)) << 56;
-                entry += more & two_bytes;
+        if (entry.bits != 0 && !ends(entry)) {
+            if (const Entry more = next(); more.bits != 0 && !ends(more)) {
+                entry.place[1] = static_cast<uint8_t>(entry.advance + more.place[0]);
+                entry.values[1] = {static_cast<uint8_t>(more.values[0].shift - entry.bits), more.values[0].size};
+                add(more);
             }
-            if (const Entry more = next(); more != 0 && ends(more)) entry += more & two_bytes;
+            if (const Entry more = next(); more.bits != 0 && ends(more)) add(more);
         }
         lookup_.two[window_bits] = entry;
     }

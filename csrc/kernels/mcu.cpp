@@ -45,6 +45,17 @@ struct Zigzag {
 };
 constexpr Zigzag zigzag;
 
+// The values of coefficients by their bits with a one before them: those that begin with 0 are negative.
+struct Values {
+    int16_t of[2 << HuffmanLookup::largest_size];
+    constexpr Values() : of() {
+        for (int size = 1; size <= HuffmanLookup::largest_size; ++size)
+            for (int bits = 0; bits < 1 << size; ++bits)
+                of[1 << size | bits] = static_cast<int16_t>(bits < 1 << (size - 1) ? bits + 1 - (1 << size) : bits);
+    }
+};
+constexpr Values values;
+
 struct Coefficients {  // of a block, in rows, and a place for those that lie behind it
     alignas(64) int16_t values[64 + 32];
 };
@@ -64,7 +75,8 @@ inline uint64_t big_endian(const uint8_t* bytes) {
     return word;
 }
 
-inline void refill(EntropyBits& bits) {  // to 56 bits or more
+// To 56 bits or more, which is enough for two codes with their values.
+inline void refill(EntropyBits& bits) {
     bits.buffer |= big_endian(bits.at) >> bits.count;
     bits.at += (63 - bits.count) >> 3;
     bits.count |= 56;
@@ -72,62 +84,73 @@ inline void refill(EntropyBits& bits) {  // to 56 bits or more
 
 using Table = HuffmanLookup;
 using Entry = Table::Entry;
+static_assert(2 * (16 + Table::largest_size) <= 56);
 
-// The value of coefficient `i` of an entry: those that begin with 0 are negative.
-inline int32_t value_of(uint64_t buffer, Entry entry, int i) {
-    const int shift = entry >> (8 * (Table::shift + 2 * i)) & 63, size = Table::get(entry, Table::size + 2 * i);
-    const uint32_t above = 1u << size;
-    const uint32_t value = static_cast<uint32_t>(buffer >> shift) & (above - 1);
-    return static_cast<int32_t>(value < above >> 1 ? value + 1 - above : value);
+inline int16_t value_of(uint64_t buffer, Entry::Value value) {
+    const uint64_t before = uint64_t{1} << value.size;
+    return values.of[(buffer >> value.shift & (before - 1)) | before];
 }
 
-inline void drop(EntropyBits& bits, Entry entry) {
-    bits.buffer <<= entry & 63;
-    bits.count -= entry & 63;
+inline void drop(EntropyBits& bits, int count) {
+    bits.buffer <<= count;
+    bits.count -= count;
 }
 
-// The entry of the next code, which has `length` bits or more; 0 where there is none such.
+// The entry of the next code, which has `length` bits or more; of no bits where there is none such.
 inline Entry find_code(const EntropyBits& bits, const Table& table, int length, bool is_dc) {
     const int32_t code = static_cast<int32_t>(bits.buffer >> 48);
     while (length <= 16 && code >= table.limit[length]) ++length;
-    if (length > 16) return 0;
+    if (length > 16) return {};
     const int32_t index = (code >> (16 - length)) - table.offset[length];
-    return index < 0 || index > 255 ? 0 : huffman_entry(length, table.symbols[index], is_dc);
+    return index < 0 || index > 255 ? Entry{} : huffman_entry(length, table.symbols[index], is_dc);
 }
 
-// The entry for the next bits; 0 where they are no code.
-inline Entry look_up(const EntropyBits& bits, const Table& table, const Entry* entries, bool is_dc) {
-    const Entry entry = entries[bits.buffer >> (64 - Table::window)];
-    return __builtin_expect(entry != 0, 1) ? entry : find_code(bits, table, Table::window + 1, is_dc);
+// The entry for the next bits, which may be made in `longer`; of no bits where they are no code.
+inline const Entry& look_up(const EntropyBits& bits, const Table& table, const Entry* entries, bool is_dc,
+                            Entry& longer) {
+    const Entry& entry = entries[bits.buffer >> (64 - Table::window)];
+    if (__builtin_expect(entry.bits != 0, 1)) return entry;
+    longer = find_code(bits, table, Table::window + 1, is_dc);
+    return longer;
 }
 
-// The DC coefficient, by its difference from the last one; false for damaged data.
+// The DC coefficient, by its difference from the last one; false for damaged data. Leaves bits for one code more.
 inline bool take_dc(EntropyBits& bits, const McuBlock& block) {
     refill(bits);
-    const Entry entry = look_up(bits, *block.dc, block.dc->one, true);
-    *block.prediction += value_of(bits.buffer, entry, 0);
-    drop(bits, entry);
-    return entry != 0 && *block.prediction <= largest_coefficient && *block.prediction >= -largest_coefficient;
+    Entry longer;
+    const Entry& entry = look_up(bits, *block.dc, block.dc->one, true, longer);
+    if (entry.bits == 0) return false;
+    *block.prediction += value_of(bits.buffer, entry.values[0]);
+    drop(bits, entry.bits);
+    return *block.prediction <= largest_coefficient && *block.prediction >= -largest_coefficient;
 }
 
 // The AC coefficients, to their places; those that lie outside of the block go behind it. Returns one more than the
 // number of the last coefficient in zigzag order, or 0 for damaged data, or what seems to be: with entries for two, the
 // second may be the next block's.
-inline int take_ac(EntropyBits& given, const Table& table, const Entry* entries, int16_t* coefficients) {
+[[gnu::always_inline]] inline int take_ac(EntropyBits& given, const Table& table, const Entry* entries,
+                                          int16_t* coefficients) {
     EntropyBits bits = given;
-    int k = 1;
-    while (k < 64) {
+    const uint8_t *at = zigzag.natural + 1, *const block_end = zigzag.natural + 64;
+    const auto take = [&] {
+        Entry longer;
+        const Entry& entry = look_up(bits, table, entries, false, longer);
+        if (entry.bits == 0) return false;
+        coefficients[at[entry.place[0]]] = value_of(bits.buffer, entry.values[0]);
+        coefficients[at[entry.place[1]]] = value_of(bits.buffer, entry.values[1]);
+        at += entry.advance;
+        drop(bits, entry.bits);
+        return true;
+    };
+    while (true) {
+        if (!take()) return 0;
+        if (at >= block_end) break;
         refill(bits);
-        const Entry entry = look_up(bits, table, entries, false);
-        if (entry == 0) return 0;
-        for (int i = 0; i < 2; ++i)
-            coefficients[zigzag.natural[k + Table::get(entry, Table::place + i)]] =
-                static_cast<int16_t>(value_of(bits.buffer, entry, i));
-        k += Table::get(entry, Table::advance);
-        drop(bits, entry);
+        if (!take()) return 0;
+        if (at >= block_end) break;
     }
-    const bool is_full = k == 64;
-    const int end = is_full ? 64 : k - end_of_block;
+    const bool is_full = at == block_end;
+    const int end = static_cast<int>(at - zigzag.natural) - (is_full ? 0 : end_of_block);
     if (end < 1 || (end > 63 && !is_full)) return 0;
     given = bits;
     return end;
@@ -148,26 +171,26 @@ inline bool skip_ac(EntropyBits& bits, const Table& table) {
         Table::Step step = next_step();
         int next = k + Table::passed_by(step);
         if (next < 64) {  // two steps take 54 bits at most
-            drop(bits, step);
+            drop(bits, Table::bits_of(step));
             k = next;
             step = next_step();
             next = k + Table::passed_by(step);
             if (next < 64) {
-                drop(bits, step);
+                drop(bits, Table::bits_of(step));
                 k = next;
                 continue;
             }
         }
         if (next >= end_of_block && next < end_of_block + 64) {
-            drop(bits, step);
+            drop(bits, Table::bits_of(step));
             return true;
         }
         // A long code, or a step over the end of the block.
         refill(bits);
         const Entry entry = find_code(bits, table, 1, false);
-        if (entry == 0) return false;
-        drop(bits, entry);
-        k += Table::get(entry, Table::advance);
+        if (entry.bits == 0) return false;
+        drop(bits, entry.bits);
+        k += entry.advance;
         if (k >= end_of_block) return true;
         if (k > 64) return false;
     }

@@ -11,13 +11,19 @@ struct HuffmanLookup {
     static constexpr int end_of_block = 128;  // counts as so many coefficients
     static constexpr int nowhere = 64 + 16;   // a distance from which no coefficient of a block can be reached
 
+    static constexpr int largest_size = 11;  // of a value, in bits: more has no JPEG of 8 bits
+
     // What the next bits say: up to two coefficients and the end of the block, as far as their codes lie in the window.
-    // In bytes from the lowest: the bits of all codes and values (0 if the first code is longer than the window); by
-    // how many coefficients it goes on; how many coefficients further the two are, or `nowhere`; then for each of the
-    // two, how many bits follow its value in a buffer of 64, and the value's own bits.
-    using Entry = uint64_t;
-    enum Byte { bits, advance, place, shift = 4, size = 5 };
-    [[gnu::always_inline]] static int get(Entry entry, int byte) { return entry >> (8 * byte) & 255; }
+    // Of bytes, which are loaded one by one: cheaper than to take a register apart.
+    struct alignas(8) Entry {
+        struct Value {
+            uint8_t shift, size;  // how many bits follow it in a buffer of 64, and its own
+        };
+        uint8_t bits;      // of all codes and values; 0 if the first code is longer than the window
+        uint8_t advance;   // by how many coefficients it goes on
+        uint8_t place[2];  // how many coefficients further the two are, or `nowhere`
+        Value values[2];
+    };
 
     Entry one[1 << window];  // only one coefficient, or the end
     Entry two[1 << window];  // AC only
@@ -41,13 +47,13 @@ struct HuffmanLookup {
 
 // The entry of a code of `length` bits.
 [[gnu::always_inline]] inline HuffmanLookup::Entry huffman_entry(int length, int symbol, bool is_dc) {
-    constexpr int nowhere = HuffmanLookup::nowhere;
+    constexpr uint8_t nowhere = HuffmanLookup::nowhere;
     const int size = is_dc ? symbol : symbol & 15, zeros = is_dc ? 0 : symbol >> 4, bits = length + size;
     const bool ends = !is_dc && size == 0 && zeros != 15;
-    const uint32_t low = static_cast<uint32_t>(bits | (ends ? HuffmanLookup::end_of_block : zeros + 1) << 8 |
-                                               (ends ? nowhere : zeros) << 16) |
-                         static_cast<uint32_t>(nowhere) << 24;
-    return low | static_cast<uint64_t>((64 - bits) | size << 8) << 32;
+    return {static_cast<uint8_t>(bits),
+            static_cast<uint8_t>(ends ? HuffmanLookup::end_of_block : zeros + 1),
+            {ends ? nowhere : static_cast<uint8_t>(zeros), nowhere},
+            {{static_cast<uint8_t>(64 - bits), static_cast<uint8_t>(size)}, {}}};
 }
 
 // Entropy-coded data without stuffed zeros and markers. Behind `end` lie `padding` readable bytes.
