@@ -22,6 +22,18 @@ uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
 
 constexpr int divided_up(int a, int b) { return (a + b - 1) / b; }
 
+// Quantizers `from` [64], in rows, as the DCT needs them; false if they are too large for it.
+bool arrange(const uint16_t* from, Quantizers& to) {
+    for (int row = 0; row < 8; ++row)
+        for (int column = 0; column < 8; ++column) {
+            const int factor = *from++, place = Quantizers::place(row, column);
+            if (factor > largest_coefficient) return false;
+            to.factors[place] = static_cast<int16_t>(factor);
+            to.limits[place] = static_cast<int16_t>(largest_coefficient / std::max(factor, 1));
+        }
+    return true;
+}
+
 }  // namespace
 
 // Goes over the scan, MCU by MCU, jumping to restart markers where that is nearer.
@@ -163,7 +175,7 @@ bool RegionDecoder::read_samples(const jpeg_decompress_struct& info) {
         const JQUANT_TBL* const quantizers = number < 0 || number >= tables ? nullptr : info.quant_tbl_ptrs[number];
         Component& c = components_[static_cast<size_t>(i)];
         if (quantizers == nullptr || (i > 0 && (c.across != 1 || c.down != 1))) return false;
-        std::copy_n(quantizers->quantval, 64, c.quantizers);
+        if (!arrange(quantizers->quantval, c.quantizers)) return false;
         c.width = divided_up(width * c.across, luma.across);
         c.height = divided_up(height * c.down, luma.down);
     }
@@ -187,7 +199,7 @@ Mcu RegionDecoder::make_mcu() {
         Component& c = components_[static_cast<size_t>(i)];
         for (int block = 0; block < c.across * c.down; ++block)
             mcu.blocks[mcu.num_blocks++] = {
-                c.dc, c.ac, c.quantizers, &c.prediction, nullptr, c.stride, static_cast<size_t>(c.across) * 8};
+                c.dc, c.ac, &c.quantizers, &c.prediction, nullptr, c.stride, static_cast<size_t>(c.across) * 8};
     }
     return mcu;
 }

@@ -66,15 +66,31 @@ struct EntropyBits {
     int count;
 };
 
+// A component's quantizers, at most `largest_coefficient` each.
+struct Quantizers {
+    alignas(64) int16_t factors[64];
+    int16_t limits[64];  // how large the number may be that is multiplied
+
+    // Where the coefficient is: pairs of rows 0 and 4, 2 and 6, 1 and 5, 3 and 7, and columns in the same order, as the
+    // DCT needs them.
+    static constexpr int place(int row, int column) {
+        constexpr int order[8] = {0, 4, 2, 6, 1, 5, 3, 7};  // its own inverse
+        return 16 * (order[row] / 2) + 2 * order[column] + order[row] % 2;
+    }
+};
+
+// Beyond this, implementations of the DCT overflow in different ways; no encoder writes such coefficients.
+inline constexpr int32_t largest_coefficient = (1 << 14) - 1;
+
 // One block of every MCU.
 struct McuBlock {
     const HuffmanLookup* dc;
     const HuffmanLookup* ac;
-    const int32_t* quantizers;  // [64], in rows
-    int32_t* prediction;        // the component's last DC coefficient
-    uint8_t* out;               // where the next MCU's block goes
-    size_t stride;              // between rows of `out`
-    size_t step;                // between MCUs in `out`
+    const Quantizers* quantizers;
+    int32_t* prediction;  // the component's last DC coefficient
+    uint8_t* out;         // where the next MCU's block goes
+    size_t stride;        // between rows of `out`
+    size_t step;          // between MCUs in `out`
 };
 
 struct Mcu {
