@@ -103,8 +103,8 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
     if (!collect_entropy_data({info.src->next_input_byte, info.src->bytes_in_buffer})) return {};
 
     Mcu mcu = make_mcu();
-    const size_t stride = static_cast<size_t>(wanted.width) * 3;
-    uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height));
+    const size_t stride = static_cast<size_t>(wanted.width) * 4;
+    uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height) + pixels_padding);
     const int mcu_height = 8 * components_[0].down;
     Range ready{wanted.top, wanted.top};
     Walk walk(*this, mcu);
@@ -125,7 +125,7 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
         ready = {ready.end, row + 1 == rows_.end ? bottom : std::clamp(complete, ready.end, bottom)};
         convert_rows(wanted, ready, pixels);
     }
-    return Pixels{pixels, stride, wanted};
+    return Pixels{pixels, stride, PixelSize::four, wanted};
 }
 
 bool RegionDecoder::is_whole(const jpeg_decompress_struct& info) {
@@ -264,7 +264,7 @@ bool RegionDecoder::collect_entropy_data(std::span<const uint8_t> scan) {
 // Rows `rows` of the image, columns of `wanted`, to their place in `out`.
 void RegionDecoder::convert_rows(const Region& wanted, Range rows, uint8_t* out) {
     const Component& luma = components_[0];
-    const size_t stride = static_cast<size_t>(wanted.width) * 3;
+    const size_t stride = static_cast<size_t>(wanted.width) * 4;
     const int luma_left = columns_.begin * 8 * luma.across, luma_top = rows_.begin * 8 * luma.down;
     // Chroma: the samples that the region needs, with one more on either side, repeated beyond the image's edge.
     const bool across = num_components_ == 3 && luma.across == 2, down = num_components_ == 3 && luma.down == 2;

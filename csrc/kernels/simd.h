@@ -40,6 +40,7 @@ using Floats = Vector<float, lanes>;
 using Words = Vector<int16_t, 2 * lanes>;
 using WideBytes = Vector<uint8_t, 2 * lanes>;
 using Longs = Vector<int64_t, lanes / 2>;
+using Registered = Vector<uint8_t, 4 * lanes>;  // a register of bytes
 
 // widen, narrow: between bytes and wider numbers within 0..255; narrow_clamped: from any number.
 // interleave_low, interleave_high, join: two vectors of words pair by pair (in an order that instruction sets choose),
@@ -57,6 +58,9 @@ inline Bytes narrow_clamped(Ints x) {
 inline WideBytes narrow(Words x) { return (WideBytes)_mm512_cvtepi16_epi8((__m512i)x); }
 inline Words interleave_low(Words a, Words b) { return (Words)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
 inline Words interleave_high(Words a, Words b) { return (Words)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
+inline Words interleave_low(Registered a, Registered b) { return (Words)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
+inline Words interleave_high(Registered a, Registered b) { return (Words)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
+inline Words high_product(Words a, Words b) { return (Words)_mm512_mulhi_epi16((__m512i)a, (__m512i)b); }
 inline Words join(Ints low, Ints high) { return (Words)_mm512_packs_epi32((__m512i)low, (__m512i)high); }
 inline Ints multiply_pairs(Words a, Words b) { return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
 inline Ints interleave_low(Ints a, Ints b) { return (Ints)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b); }
@@ -67,6 +71,9 @@ inline Ints narrow_join(Words a, Words b) { return (Ints)_mm512_packus_epi16((__
 inline Ints turned_bytes(Ints x) {
     return (Ints)_mm512_shuffle_epi8(
         (__m512i)x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
+}
+inline Ints quarters(Ints x) {
+    return __builtin_shufflevector(x, x, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 }
 inline Ints even_lanes(Ints a, Ints b) {
     return __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
@@ -95,6 +102,9 @@ inline Bytes narrow_clamped(Ints x) {
 inline Bytes narrow(Ints x) { return narrow_clamped(x); }
 inline Words interleave_low(Words a, Words b) { return (Words)_mm256_unpacklo_epi16((__m256i)a, (__m256i)b); }
 inline Words interleave_high(Words a, Words b) { return (Words)_mm256_unpackhi_epi16((__m256i)a, (__m256i)b); }
+inline Words interleave_low(Registered a, Registered b) { return (Words)_mm256_unpacklo_epi8((__m256i)a, (__m256i)b); }
+inline Words interleave_high(Registered a, Registered b) { return (Words)_mm256_unpackhi_epi8((__m256i)a, (__m256i)b); }
+inline Words high_product(Words a, Words b) { return (Words)_mm256_mulhi_epi16((__m256i)a, (__m256i)b); }
 inline Words join(Ints low, Ints high) { return (Words)_mm256_packs_epi32((__m256i)low, (__m256i)high); }
 inline Ints multiply_pairs(Words a, Words b) { return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
 inline Ints interleave_low(Ints a, Ints b) { return (Ints)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b); }
@@ -106,6 +116,7 @@ inline Ints turned_bytes(Ints x) {
     return (Ints)_mm256_shuffle_epi8(
         (__m256i)x, _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
 }
+inline Ints quarters(Ints x) { return __builtin_shufflevector(x, x, 0, 2, 4, 6, 1, 3, 5, 7); }
 inline Ints even_lanes(Ints a, Ints b) { return (Ints)_mm256_permute2x128_si256((__m256i)a, (__m256i)b, 0x20); }
 inline Ints odd_lanes(Ints a, Ints b) { return (Ints)_mm256_permute2x128_si256((__m256i)a, (__m256i)b, 0x31); }
 inline Words load_both(const int16_t* a, const int16_t*) { return load<Words>(a); }
@@ -122,6 +133,9 @@ inline Bytes narrow_clamped(Ints x) {
 inline Bytes narrow(Ints x) { return narrow_clamped(x); }
 inline Words interleave_low(Words a, Words b) { return (Words)_mm_unpacklo_epi16((__m128i)a, (__m128i)b); }
 inline Words interleave_high(Words a, Words b) { return (Words)_mm_unpackhi_epi16((__m128i)a, (__m128i)b); }
+inline Words interleave_low(Registered a, Registered b) { return (Words)_mm_unpacklo_epi8((__m128i)a, (__m128i)b); }
+inline Words interleave_high(Registered a, Registered b) { return (Words)_mm_unpackhi_epi8((__m128i)a, (__m128i)b); }
+inline Words high_product(Words a, Words b) { return (Words)_mm_mulhi_epi16((__m128i)a, (__m128i)b); }
 inline Words join(Ints low, Ints high) { return (Words)_mm_packs_epi32((__m128i)low, (__m128i)high); }
 inline Ints multiply_pairs(Words a, Words b) { return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b); }
 inline Ints interleave_low(Ints a, Ints b) { return (Ints)_mm_unpacklo_epi32((__m128i)a, (__m128i)b); }
@@ -132,6 +146,7 @@ inline Ints narrow_join(Words a, Words b) { return (Ints)_mm_packus_epi16((__m12
 inline Ints turned_bytes(Ints x) {
     return (Ints)_mm_shuffle_epi8((__m128i)x, _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
 }
+inline Ints quarters(Ints x) { return x; }
 inline Ints even_lanes(Ints a, Ints) { return a; }
 inline Ints odd_lanes(Ints, Ints b) { return b; }
 inline Words load_both(const int16_t* a, const int16_t*) { return load<Words>(a); }
@@ -148,6 +163,16 @@ inline Bytes narrow_clamped(Ints x) {
 }
 inline Words interleave_low(Words a, Words b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
 inline Words interleave_high(Words a, Words b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+inline Words interleave_low(Registered a, Registered b) {
+    return (Words)__builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+inline Words interleave_high(Registered a, Registered b) {
+    return (Words)__builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+inline Words high_product(Words a, Words b) {
+    using Wide = Vector<int32_t, 8>;
+    return __builtin_convertvector((__builtin_convertvector(a, Wide) * __builtin_convertvector(b, Wide)) >> 16, Words);
+}
 inline Words join(Ints low, Ints high) {
     Vector<int32_t, 8> both = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
     both = both < -32768 ? Vector<int32_t, 8>{} - 32768 : both;
@@ -174,6 +199,7 @@ inline Ints turned_bytes(Ints x) {
     const Vector<uint8_t, 16> bytes = (Vector<uint8_t, 16>)x;
     return (Ints)__builtin_shufflevector(bytes, bytes, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 }
+inline Ints quarters(Ints x) { return x; }
 inline Ints even_lanes(Ints a, Ints) { return a; }
 inline Ints odd_lanes(Ints, Ints b) { return b; }
 inline Words load_both(const int16_t* a, const int16_t*) { return load<Words>(a); }
@@ -181,6 +207,15 @@ inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats truncate(Floats x) { return __builtin_convertvector(__builtin_convertvector(x, Ints), Floats); }
 #endif
+
+inline Words pair(int16_t first, int16_t second) {  // again and again
+    Words words;
+    for (int i = 0; i < 2 * lanes; i += 2) {
+        words[i] = first;
+        words[i + 1] = second;
+    }
+    return words;
+}
 
 inline Floats to_float(Ints x) { return __builtin_convertvector(x, Floats); }
 inline Ints to_int(Floats x) { return __builtin_convertvector(x, Ints); }
