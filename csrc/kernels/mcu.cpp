@@ -89,41 +89,40 @@ inline Entry find_code(const EntropyBits& bits, const Table& table, int length, 
     return index < 0 || index > 255 ? Entry{} : huffman_entry(length, table.symbols[index], is_dc);
 }
 
-// The entry for the next bits, which may be made in `longer`; of no bits where they are no code.
-inline const Entry& look_up(const EntropyBits& bits, const Table& table, const Entry* entries, bool is_dc,
-                            Entry& longer) {
-    const Entry& entry = entries[bits.buffer >> (64 - Table::window)];
-    if (__builtin_expect(entry.bits != 0, 1)) return entry;
-    longer = find_code(bits, table, Table::window + 1, is_dc);
-    return longer;
-}
-
 // The DC coefficient, by its difference from the last one; false for damaged data. Leaves bits for one code more.
 inline bool take_dc(EntropyBits& bits, const McuBlock& block) {
     refill(bits);
+    const Entry* entry = &block.dc->dc[bits.buffer >> (64 - Table::dc_window)];
     Entry longer;
-    const Entry& entry = look_up(bits, *block.dc, block.dc->one, true, longer);
-    if (entry.bits == 0) return false;
-    *block.prediction += value_of(bits.buffer, entry.values[0]);
-    drop(bits, entry.bits);
+    if (entry->bits == 0) {
+        longer = find_code(bits, *block.dc, Table::dc_window + 1, true);
+        if (longer.bits == 0) return false;
+        entry = &longer;
+    }
+    *block.prediction += value_of(bits.buffer, entry->values[0]);
+    drop(bits, entry->bits);
     return *block.prediction <= largest_coefficient && *block.prediction >= -largest_coefficient;
 }
 
 // The AC coefficients, to their places; those that lie outside of the block go behind it. Returns one more than the
-// number of the last coefficient in zigzag order, or 0 for damaged data, or what seems to be: with entries for two, the
-// second may be the next block's.
-[[gnu::always_inline]] inline int take_ac(EntropyBits& given, const Table& table, const Entry* entries,
-                                          int16_t* coefficients) {
+// number of the last coefficient in zigzag order, or 0 for damaged data, or what seems to be unless they are taken
+// `singly`: the second of an entry may be the next block's.
+template <bool singly>
+inline int take_ac(EntropyBits& given, const Table& table, int16_t* coefficients) {
     EntropyBits bits = given;
     const uint8_t *at = zigzag.places + 1, *const block_end = zigzag.places + 64;
     const auto take = [&] {
-        Entry longer;
-        const Entry& entry = look_up(bits, table, entries, false, longer);
-        if (entry.bits == 0) return false;
-        coefficients[at[entry.place[0]]] = value_of(bits.buffer, entry.values[0]);
-        coefficients[at[entry.place[1]]] = value_of(bits.buffer, entry.values[1]);
-        at += entry.advance;
-        drop(bits, entry.bits);
+        const Entry* entry = &table.entries[bits.buffer >> (64 - Table::window)];
+        Entry found;
+        if (singly || __builtin_expect(entry->bits == 0, 0)) {
+            found = find_code(bits, table, singly ? 1 : Table::window + 1, false);
+            if (found.bits == 0) return false;
+            entry = &found;
+        }
+        coefficients[at[entry->place[0]]] = value_of(bits.buffer, entry->values[0]);
+        coefficients[at[entry->place[1]]] = value_of(bits.buffer, entry->values[1]);
+        at += entry->advance;
+        drop(bits, entry->bits);
         return true;
     };
     while (true) {
@@ -143,8 +142,8 @@ inline bool take_dc(EntropyBits& bits, const McuBlock& block) {
 inline int take_block(EntropyBits& bits, const McuBlock& block, int16_t* coefficients) {
     if (!take_dc(bits, block)) return 0;
     coefficients[0] = static_cast<int16_t>(*block.prediction);
-    const int end = take_ac(bits, *block.ac, block.ac->two, coefficients);
-    return end > 0 ? end : take_ac(bits, *block.ac, block.ac->one, coefficients);
+    const int end = take_ac<false>(bits, *block.ac, coefficients);
+    return end > 0 ? end : take_ac<true>(bits, *block.ac, coefficients);
 }
 
 // Passes over the AC coefficients of a block; false for damaged data.

@@ -7,9 +7,9 @@ namespace ffcv {
 
 // A Huffman table that is made for looking several bits up at once.
 struct HuffmanLookup {
-    static constexpr int window = 11, skip_window = 12;
-    static constexpr int end_of_block = 128;  // counts as so many coefficients
-    static constexpr int nowhere = 64 + 16;   // a distance from which no coefficient of a block can be reached
+    static constexpr int dc_window = 9, window = 11, skip_window = 12;  // bits that are looked up
+    static constexpr int end_of_block = 128;                            // counts as so many coefficients
+    static constexpr int nowhere = 64 + 16;  // a distance from which no coefficient of a block can be reached
 
     static constexpr int largest_size = 11;  // of a value, in bits: more has no JPEG of 8 bits
 
@@ -25,8 +25,8 @@ struct HuffmanLookup {
         Value values[2];
     };
 
-    Entry one[1 << window];  // only one coefficient, or the end
-    Entry two[1 << window];  // AC only
+    Entry dc[1 << dc_window];    // DC only, one coefficient each
+    Entry entries[1 << window];  // AC only
 
     // To pass over AC coefficients, as many as have their codes in the window: the bits of codes and values, and above
     // them by how many coefficients it goes on, with `end_of_block` added by the code that says so.
