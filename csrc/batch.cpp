@@ -151,14 +151,15 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
         throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
     if (!is_raw)
         return decoder.decode(bytes, images.shapes[2 * sample], images.shapes[2 * sample + 1], wanted, decoded);
-    return {bytes.data() + (corner - begin), stride, wanted};  // raw pixels are cropped where they were read
+    return {bytes.data() + (corner - begin), stride, PixelSize::three,
+            wanted};  // raw pixels are cropped where they were read
 }
 
 void Renderer::Worker::place(const Pixels& source, const Region& box, bool flip, const Planar& out) {
     if (box.height > out.height || box.width > out.width) throw DecodeError("the image is larger than its padded view");
     const size_t width = static_cast<size_t>(box.width);
     const Planar part{grown(scratch, 3 * width * static_cast<size_t>(box.height)), box.height, box.width};
-    kernels().deinterleave(source.at(box.top, box.left), source.stride, flip, part);
+    kernels().deinterleave(source.at(box.top, box.left), source.stride, source.size, flip, part);
     std::memset(out.data, 0, 3 * out.plane_size());
     const size_t shift = flip ? static_cast<size_t>(out.width - box.width) : 0;
     for (int channel = 0; channel < 3; ++channel)

@@ -8,6 +8,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
+#include <cstring>
 #include <optional>
 #include <tuple>
 
@@ -52,6 +53,7 @@ auto decode_jpeg(Bytes data, JpegDecoder::Engine engine) {
         decoder.decode(span_of(data), header.height, header.width, whole, buffer, engine);
     }
     const size_t height = static_cast<size_t>(whole.height), width = static_cast<size_t>(whole.width);
+    for (size_t i = 0; i < height * width; ++i) std::memmove(buffer.data() + 3 * i, buffer.data() + 4 * i, 3);
     auto* const pixels = new std::vector<uint8_t>(std::move(buffer));
     nb::capsule owner(pixels, [](void* p) noexcept { delete static_cast<std::vector<uint8_t>*>(p); });
     return nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>(pixels->data(), {height, width, 3}, owner);
@@ -69,7 +71,8 @@ auto resize(Array<const uint8_t, nb::shape<-1, -1, 3>> pixels, int height, int w
         thread_local std::vector<uint8_t> planes;
         if (planes.size() < rows * columns * 3) planes.resize(rows * columns * 3);
         const Planar out{planes.data(), height, width};
-        resampler.resize({pixels.data(), pixels.shape(1) * 3, whole}, whole, interpolation, false, out);
+        resampler.resize({pixels.data(), pixels.shape(1) * 3, PixelSize::three, whole}, whole, interpolation, false,
+                         out);
         kernels().pack_uint8(out, false, data);
     }
     return nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>(data, {rows, columns, 3}, owner);

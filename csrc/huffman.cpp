@@ -8,6 +8,21 @@ namespace ffcv {
 using Entry = HuffmanLookup::Entry;
 using Step = HuffmanLookup::Step;
 
+namespace {
+
+// The entry of one coefficient, and then of another one or the end.
+Entry joined(Entry entry, const Entry& more) {
+    if (more.advance < HuffmanLookup::end_of_block) {
+        entry.place[1] = static_cast<uint8_t>(entry.advance + more.place[0]);
+        entry.values[1] = {static_cast<uint8_t>(more.values[0].shift - entry.bits), more.values[0].size};
+    }
+    entry.bits = static_cast<uint8_t>(entry.bits + more.bits);
+    entry.advance = static_cast<uint8_t>(entry.advance + more.advance);
+    return entry;
+}
+
+}  // namespace
+
 const HuffmanLookup* HuffmanTable::make(const uint8_t* code_counts, const uint8_t* symbols, bool is_dc,
                                         bool with_values) {
     const bool is_same = is_known_ && std::equal(code_counts_.begin() + 1, code_counts_.end(), code_counts + 1) &&
@@ -18,13 +33,12 @@ const HuffmanLookup* HuffmanTable::make(const uint8_t* code_counts, const uint8_
         is_known_ = true;
         has_values_ = false;
         is_valid_ = number_codes(is_dc);
-        if (is_valid_ && is_dc) make_entries(true);
+        if (is_valid_ && is_dc) make_dc();
         if (is_valid_ && !is_dc) make_steps(lookup_.steps, HuffmanLookup::skip_window, HuffmanLookup::no_step);
     }
     if (!is_valid_) return nullptr;
     if (with_values && !has_values_ && !is_dc) {
-        make_entries(false);
-        join_entries();
+        make_entries(lookup_.entries, HuffmanLookup::window, Entry{}, 0);
         has_values_ = true;
     }
     return &lookup_;
@@ -41,7 +55,8 @@ bool HuffmanTable::number_codes(bool is_dc) {
         if (index > 256 || code > (1 << length) - 1) return false;  // the code of all ones is reserved
         lookup_.limit[length] = code << (16 - length);
     }
-    return !is_dc || std::all_of(lookup_.symbols, lookup_.symbols + index, [](int symbol) { return symbol <= 15; });
+    return std::all_of(lookup_.symbols, lookup_.symbols + index,
+                       [&](int symbol) { return (is_dc ? symbol : symbol & 15) <= HuffmanLookup::largest_size; });
 }
 
 // What follows `before`, which leaves `room` bits of the window: steps [1 << room]. A code whose value ends in the
@@ -56,10 +71,10 @@ void HuffmanTable::make_steps(Step* to, int room, Step before) {
     for (int length = 1; length <= room; ++length, code <<= 1)
         for (int i = 0; i < code_counts_[static_cast<size_t>(length)]; ++i, ++code, ++symbol) {
             const Entry entry = huffman_entry(length, *symbol, false);
-            const int advance = HuffmanLookup::get(entry, HuffmanLookup::advance);
+            const int advance = entry.advance;
             const bool ends = advance == HuffmanLookup::end_of_block;
             if (!ends && passed + advance > 63) continue;
-            const int used = HuffmanLookup::get(entry, HuffmanLookup::bits), left = room - used;
+            const int used = entry.bits, left = room - used;
             const Step step = HuffmanLookup::step(bits + used, passed + advance);
             Step* const place = to + (code << (room - length));
             if (ends || left <= 0) {
@@ -73,49 +88,39 @@ void HuffmanTable::make_steps(Step* to, int room, Step before) {
         }
 }
 
-void HuffmanTable::make_entries(bool is_dc) {
-    constexpr int window = HuffmanLookup::window;
-    std::memset(lookup_.one, 0, sizeof lookup_.one);
+void HuffmanTable::make_dc() {
+    constexpr int window = HuffmanLookup::dc_window;
+    std::fill_n(lookup_.dc, 1 << window, Entry{});
     int code = 0;
     const uint8_t* symbol = lookup_.symbols;
     for (int length = 1; length <= window; ++length, code <<= 1)
         for (int i = 0; i < code_counts_[static_cast<size_t>(length)]; ++i, ++code, ++symbol)
-            std::fill_n(lookup_.one + (static_cast<size_t>(code) << (window - length)), 1 << (window - length),
-                        huffman_entry(length, *symbol, is_dc));
+            std::fill_n(lookup_.dc + (static_cast<size_t>(code) << (window - length)), 1 << (window - length),
+                        huffman_entry(length, *symbol, true));
 }
 
-// Adds to each entry what comes next, where its code lies in the window, too.
-void HuffmanTable::join_entries() {
-    constexpr unsigned window = HuffmanLookup::window;
-    for (unsigned window_bits = 0; window_bits < 1 << window; ++window_bits) {
-        Entry entry = lookup_.one[window_bits];
-        // Zeros are shifted in: only codes that end in the window are surely there. That leaves their values.
-        const auto next = [&] {
-            const unsigned used = static_cast<unsigned>(HuffmanLookup::get(entry, HuffmanLookup::bits));
-            const Entry more = used < window ? lookup_.one[window_bits << used & ((1 << window) - 1)] : 0;
-            const int code =
-                HuffmanLookup::get(more, HuffmanLookup::bits) - HuffmanLookup::get(more, HuffmanLookup::size);
-            return used + static_cast<unsigned>(code) <= window ? more : 0;
-        };
-        const auto ends = [](Entry e) {
-            return HuffmanLookup::get(e, HuffmanLookup::advance) >= HuffmanLookup::end_of_block;
-        };
-        constexpr Entry two_bytes = 0xffff;
-        if (entry != 0 && !ends(entry)) {
-            if (const Entry more = next(); more != 0 && !ends(more)) {
-                const int used = HuffmanLookup::get(entry, HuffmanLookup::bits);
-                const int place =
-                    HuffmanLookup::get(entry, HuffmanLookup::advance) + HuffmanLookup::get(more, HuffmanLookup::place);
-                const int shift = HuffmanLookup::get(more, HuffmanLookup::shift) - used;
-                entry = (entry & ~(Entry{255} << 24)) | static_cast<Entry>(place) << 24 |
-                        static_cast<Entry>(shift) << 48 |
-                        static_cast<Entry>(HuffmanLookup::get(more, HuffmanLookup::size)) << 56;
-                entry += more & two_bytes;
+// The same as make_steps() for entries; `before` holds so many coefficients.
+void HuffmanTable::make_entries(Entry* to, int room, const Entry& before, int coefficients) {
+    std::fill_n(to, size_t{1} << room, before);
+    int code = 0;
+    const uint8_t* symbol = lookup_.symbols;
+    for (int length = 1; length <= room; ++length, code <<= 1)
+        for (int i = 0; i < code_counts_[static_cast<size_t>(length)]; ++i, ++code, ++symbol) {
+            Entry entry = huffman_entry(length, *symbol, false);
+            const bool ends = entry.advance == HuffmanLookup::end_of_block;
+            if (!ends && coefficients == 2) continue;
+            const int left = room - entry.bits;
+            const size_t values = size_t{1} << entry.values[0].size;
+            if (coefficients > 0) entry = joined(before, entry);
+            Entry* const place = to + (code << (room - length));
+            if (ends || left <= 0) {
+                std::fill_n(place, size_t{1} << (room - length), entry);
+                continue;
             }
-            if (const Entry more = next(); more != 0 && ends(more)) entry += more & two_bytes;
+            make_entries(place, left, entry, coefficients + 1);
+            const size_t block = size_t{1} << left;
+            for (size_t value = 1; value < values; ++value) std::copy_n(place, block, place + value * block);
         }
-        lookup_.two[window_bits] = entry;
-    }
 }
 
 }  // namespace ffcv

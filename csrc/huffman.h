@@ -18,8 +18,8 @@ public:
 private:
     bool number_codes(bool is_dc);
     void make_steps(HuffmanLookup::Step* to, int room, HuffmanLookup::Step before);
-    void make_entries(bool is_dc);
-    void join_entries();
+    void make_dc();
+    void make_entries(HuffmanLookup::Entry* to, int room, const HuffmanLookup::Entry& before, int coefficients);
 
     std::array<uint8_t, 17> code_counts_;
     bool is_known_ = false, is_valid_ = false, has_values_ = false;

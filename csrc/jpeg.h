@@ -8,20 +8,24 @@
 #include <string>
 #include <vector>
 
+#include "kernels/kernels.h"
+
 namespace ffcv {
 
 struct Region {
     int top = 0, left = 0, height = 0, width = 0;
 };
 
-// Interleaved RGB pixels that somebody else owns: a region of an image whose top left corner is at `origin`.
+// Interleaved RGB pixels that somebody else owns: those of a region of an image.
 struct Pixels {
     const uint8_t* data = nullptr;
     size_t stride = 0;  // bytes between rows
+    PixelSize size = PixelSize::three;
     Region region;
 
     const uint8_t* at(int y, int x) const {
-        return data + static_cast<size_t>(y - region.top) * stride + static_cast<size_t>(x - region.left) * 3;
+        return data + static_cast<size_t>(y - region.top) * stride +
+               static_cast<size_t>(x - region.left) * static_cast<size_t>(size);
     }
 };
 
@@ -50,9 +54,9 @@ public:
     // Finds all damage that decoding the whole would find, several times faster. `buffer` is scratch.
     JpegHeader check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer);
 
-    // Decodes at least `wanted` of an image of `height` x `width` pixels into `buffer`, which grows as needed; the
-    // pixels inside `wanted` are those of a full decode by libjpeg-turbo. Throws DecodeError for an image of another
-    // size and for anything that it would have to guess at.
+    // Decodes at least `wanted` of an image of `height` x `width` pixels into `buffer`, which grows as needed, in
+    // pixels of four bytes; those inside `wanted` are those of a full decode by libjpeg-turbo. Throws DecodeError for
+    // an image of another size and for anything that it would have to guess at.
     Pixels decode(std::span<const uint8_t> bytes, int height, int width, const Region& wanted,
                   std::vector<uint8_t>& buffer, Engine engine = Engine::any);
 

@@ -22,6 +22,18 @@ uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
 
 constexpr int divided_up(int a, int b) { return (a + b - 1) / b; }
 
+// Quantizers `from` [64], in rows, as the DCT needs them; false if they are too large for it.
+bool arrange(const uint16_t* from, Quantizers& to) {
+    for (int row = 0; row < 8; ++row)
+        for (int column = 0; column < 8; ++column) {
+            const int factor = *from++, place = Quantizers::place(row, column);
+            if (factor > largest_coefficient) return false;
+            to.factors[place] = static_cast<int16_t>(factor);
+            to.limits[place] = static_cast<int16_t>(largest_coefficient / std::max(factor, 1));
+        }
+    return true;
+}
+
 }  // namespace
 
 // Goes over the scan, MCU by MCU, jumping to restart markers where that is nearer.
@@ -91,8 +103,8 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
     if (!collect_entropy_data({info.src->next_input_byte, info.src->bytes_in_buffer})) return {};
 
     Mcu mcu = make_mcu();
-    const size_t stride = static_cast<size_t>(wanted.width) * 3;
-    uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height));
+    const size_t stride = static_cast<size_t>(wanted.width) * 4;
+    uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height) + pixels_padding);
     const int mcu_height = 8 * components_[0].down;
     Range ready{wanted.top, wanted.top};
     Walk walk(*this, mcu);
@@ -113,7 +125,7 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
         ready = {ready.end, row + 1 == rows_.end ? bottom : std::clamp(complete, ready.end, bottom)};
         convert_rows(wanted, ready, pixels);
     }
-    return Pixels{pixels, stride, wanted};
+    return Pixels{pixels, stride, PixelSize::four, wanted};
 }
 
 bool RegionDecoder::is_whole(const jpeg_decompress_struct& info) {
@@ -163,7 +175,7 @@ bool RegionDecoder::read_samples(const jpeg_decompress_struct& info) {
         const JQUANT_TBL* const quantizers = number < 0 || number >= tables ? nullptr : info.quant_tbl_ptrs[number];
         Component& c = components_[static_cast<size_t>(i)];
         if (quantizers == nullptr || (i > 0 && (c.across != 1 || c.down != 1))) return false;
-        std::copy_n(quantizers->quantval, 64, c.quantizers);
+        if (!arrange(quantizers->quantval, c.quantizers)) return false;
         c.width = divided_up(width * c.across, luma.across);
         c.height = divided_up(height * c.down, luma.down);
     }
@@ -187,7 +199,7 @@ Mcu RegionDecoder::make_mcu() {
         Component& c = components_[static_cast<size_t>(i)];
         for (int block = 0; block < c.across * c.down; ++block)
             mcu.blocks[mcu.num_blocks++] = {
-                c.dc, c.ac, c.quantizers, &c.prediction, nullptr, c.stride, static_cast<size_t>(c.across) * 8};
+                c.dc, c.ac, &c.quantizers, &c.prediction, nullptr, c.stride, static_cast<size_t>(c.across) * 8};
     }
     return mcu;
 }
@@ -252,7 +264,7 @@ bool RegionDecoder::collect_entropy_data(std::span<const uint8_t> scan) {
 // Rows `rows` of the image, columns of `wanted`, to their place in `out`.
 void RegionDecoder::convert_rows(const Region& wanted, Range rows, uint8_t* out) {
     const Component& luma = components_[0];
-    const size_t stride = static_cast<size_t>(wanted.width) * 3;
+    const size_t stride = static_cast<size_t>(wanted.width) * 4;
     const int luma_left = columns_.begin * 8 * luma.across, luma_top = rows_.begin * 8 * luma.down;
     // Chroma: the samples that the region needs, with one more on either side, repeated beyond the image's edge.
     const bool across = num_components_ == 3 && luma.across == 2, down = num_components_ == 3 && luma.down == 2;

@@ -37,11 +37,11 @@ private:
         int size() const { return end - begin; }
     };
     struct Component {
-        int across, down;        // blocks in an MCU
-        int width, height;       // samples of the whole image
-        uint8_t* plane;          // the samples of the decoded MCUs
-        size_t stride;           // between rows of `plane`
-        int32_t quantizers[64];  // in rows
+        int across, down;   // blocks in an MCU
+        int width, height;  // samples of the whole image
+        uint8_t* plane;     // the samples of the decoded MCUs
+        size_t stride;      // between rows of `plane`
+        Quantizers quantizers;
         int32_t prediction;
         const HuffmanLookup *dc, *ac;
     };

@@ -8,7 +8,7 @@ void Resampler::resize(const Pixels& source, const Region& box, Interpolation in
                        const Planar& out) {
     const uint8_t* const corner = source.at(box.top, box.left);
     if (box.height == out.height && box.width == out.width) {
-        kernels().deinterleave(corner, source.stride, flip, out);
+        kernels().deinterleave(corner, source.stride, source.size, flip, out);
         return;
     }
     const bool enlarging = out.height > box.height || out.width > box.width;
@@ -16,7 +16,7 @@ void Resampler::resize(const Pixels& source, const Region& box, Interpolation in
     const Taps down = vertical_.make(interpolation, box.height, out.height, enlarging, false);
     const size_t needed = ResampleScratch(box.height, box.width, out.width).total();
     if (scratch_.size() < needed) scratch_.resize(needed);
-    kernels().resample(corner, source.stride, box.height, box.width, across, down, scratch_.data(), out);
+    kernels().resample(corner, source.stride, source.size, box.height, box.width, across, down, scratch_.data(), out);
 }
 
 }  // namespace ffcv

@@ -115,18 +115,30 @@ struct Map {
 
 }  // namespace
 
-void deinterleave(const uint8_t* source, size_t stride, bool flip, const Planar& out) {
+namespace {
+
+template <size_t size>
+void deinterleave_pixels(const uint8_t* source, size_t stride, bool flip, const Planar& out) {
     const size_t width = static_cast<size_t>(out.width);
     for (int channel = 0; channel < 3; ++channel) {
         for (int y = 0; y < out.height; ++y) {
             const uint8_t* const row = source + static_cast<size_t>(y) * stride + channel;
             uint8_t* const target = out.plane(channel) + static_cast<size_t>(y) * width;
             if (flip)
-                for (size_t x = 0; x < width; ++x) target[x] = row[3 * (width - 1 - x)];
+                for (size_t x = 0; x < width; ++x) target[x] = row[size * (width - 1 - x)];
             else
-                for (size_t x = 0; x < width; ++x) target[x] = row[3 * x];
+                for (size_t x = 0; x < width; ++x) target[x] = row[size * x];
         }
     }
+}
+
+}  // namespace
+
+void deinterleave(const uint8_t* source, size_t stride, PixelSize size, bool flip, const Planar& out) {
+    if (size == PixelSize::four)
+        deinterleave_pixels<4>(source, stride, flip, out);
+    else
+        deinterleave_pixels<3>(source, stride, flip, out);
 }
 
 void flip_horizontal(const Planar& view) {

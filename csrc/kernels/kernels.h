@@ -9,6 +9,11 @@
 
 namespace ffcv {
 
+// Interleaved RGB comes in three bytes a pixel, or in four, the last of which means nothing. Behind the latter lie
+// `pixels_padding` readable bytes.
+enum class PixelSize : size_t { three = 3, four = 4 };
+inline constexpr size_t pixels_padding = 16;
+
 // A view [3, height, width], or a part of it whose planes lie as far apart as the whole view's.
 struct Planar {
     uint8_t* data;
@@ -70,9 +75,9 @@ struct PointStep {
 struct KernelTable {
     const char* isa;
     // Interleaved RGB rows [height, width] -> planar view; `scratch` holds ResampleScratch::total() bytes.
-    void (*resample)(const uint8_t* source, size_t stride, int height, int width, const Taps& horizontal,
-                     const Taps& vertical, uint8_t* scratch, const Planar& out);
-    void (*deinterleave)(const uint8_t* source, size_t stride, bool flip, const Planar& out);
+    void (*resample)(const uint8_t* source, size_t stride, PixelSize size, int height, int width,
+                     const Taps& horizontal, const Taps& vertical, uint8_t* scratch, const Planar& out);
+    void (*deinterleave)(const uint8_t* source, size_t stride, PixelSize size, bool flip, const Planar& out);
     void (*flip_horizontal)(const Planar& view);
     void (*points)(const Planar& view, const PointStep* steps, int count);
     uint64_t (*luma_sum)(const Planar& view);  // of ITU-R 601's luma in eight bits
@@ -101,7 +106,8 @@ struct KernelTable {
     void (*upsample_across)(const uint8_t* samples, int count, uint8_t* out);
     // The same for a row that lies between `near` and `far`, nearer to `near`; `scratch` holds count + 2 numbers.
     void (*upsample_both)(const uint8_t* near, const uint8_t* far, int count, int16_t* scratch, uint8_t* out);
-    // A row of components -> interleaved RGB; up to 63 bytes behind the components' rows are read.
+    // A row of components -> interleaved RGB of four bytes a pixel; up to 63 bytes behind the components' rows are
+    // read.
     void (*ycbcr_to_rgb)(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int width, uint8_t* rgb);
     void (*grey_to_rgb)(const uint8_t* luma, int width, uint8_t* rgb);
 };

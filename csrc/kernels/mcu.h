@@ -7,20 +7,26 @@ namespace ffcv {
 
 // A Huffman table that is made for looking several bits up at once.
 struct HuffmanLookup {
-    static constexpr int window = 11, skip_window = 12;
-    static constexpr int end_of_block = 128;  // counts as so many coefficients
-    static constexpr int nowhere = 64 + 16;   // a distance from which no coefficient of a block can be reached
+    static constexpr int dc_window = 9, window = 11, skip_window = 12;  // bits that are looked up
+    static constexpr int end_of_block = 128;                            // counts as so many coefficients
+    static constexpr int nowhere = 64 + 16;  // a distance from which no coefficient of a block can be reached
+
+    static constexpr int largest_size = 11;  // of a value, in bits: more has no JPEG of 8 bits
 
     // What the next bits say: up to two coefficients and the end of the block, as far as their codes lie in the window.
-    // In bytes from the lowest: the bits of all codes and values (0 if the first code is longer than the window); by
-    // how many coefficients it goes on; how many coefficients further the two are, or `nowhere`; then for each of the
-    // two, how many bits follow its value in a buffer of 64, and the value's own bits.
-    using Entry = uint64_t;
-    enum Byte { bits, advance, place, shift = 4, size = 5 };
-    [[gnu::always_inline]] static int get(Entry entry, int byte) { return entry >> (8 * byte) & 255; }
+    // Of bytes, which are loaded one by one: cheaper than to take a register apart.
+    struct alignas(8) Entry {
+        struct Value {
+            uint8_t shift, size;  // how many bits follow it in a buffer of 64, and its own
+        };
+        uint8_t bits;      // of all codes and values; 0 if the first code is longer than the window
+        uint8_t advance;   // by how many coefficients it goes on
+        uint8_t place[2];  // how many coefficients further the two are, or `nowhere`
+        Value values[2];
+    };
 
-    Entry one[1 << window];  // only one coefficient, or the end
-    Entry two[1 << window];  // AC only
+    Entry dc[1 << dc_window];    // DC only, one coefficient each
+    Entry entries[1 << window];  // AC only
 
     // To pass over AC coefficients, as many as have their codes in the window: the bits of codes and values, and above
     // them by how many coefficients it goes on, with `end_of_block` added by the code that says so.
@@ -41,13 +47,13 @@ struct HuffmanLookup {
 
 // The entry of a code of `length` bits.
 [[gnu::always_inline]] inline HuffmanLookup::Entry huffman_entry(int length, int symbol, bool is_dc) {
-    constexpr int nowhere = HuffmanLookup::nowhere;
+    constexpr uint8_t nowhere = HuffmanLookup::nowhere;
     const int size = is_dc ? symbol : symbol & 15, zeros = is_dc ? 0 : symbol >> 4, bits = length + size;
     const bool ends = !is_dc && size == 0 && zeros != 15;
-    const uint32_t low = static_cast<uint32_t>(bits | (ends ? HuffmanLookup::end_of_block : zeros + 1) << 8 |
-                                               (ends ? nowhere : zeros) << 16) |
-                         static_cast<uint32_t>(nowhere) << 24;
-    return low | static_cast<uint64_t>((64 - bits) | size << 8) << 32;
+    return {static_cast<uint8_t>(bits),
+            static_cast<uint8_t>(ends ? HuffmanLookup::end_of_block : zeros + 1),
+            {ends ? nowhere : static_cast<uint8_t>(zeros), nowhere},
+            {{static_cast<uint8_t>(64 - bits), static_cast<uint8_t>(size)}, {}}};
 }
 
 // Entropy-coded data without stuffed zeros and markers. Behind `end` lie `padding` readable bytes.
@@ -60,15 +66,31 @@ struct EntropyBits {
     int count;
 };
 
+// A component's quantizers, at most `largest_coefficient` each.
+struct Quantizers {
+    alignas(64) int16_t factors[64];
+    int16_t limits[64];  // how large the number may be that is multiplied
+
+    // Where the coefficient is: pairs of rows 0 and 4, 2 and 6, 1 and 5, 3 and 7, and columns in the same order, as the
+    // DCT needs them.
+    static constexpr int place(int row, int column) {
+        constexpr int order[8] = {0, 4, 2, 6, 1, 5, 3, 7};  // its own inverse
+        return 16 * (order[row] / 2) + 2 * order[column] + order[row] % 2;
+    }
+};
+
+// Beyond this, implementations of the DCT overflow in different ways; no encoder writes such coefficients.
+inline constexpr int32_t largest_coefficient = (1 << 14) - 1;
+
 // One block of every MCU.
 struct McuBlock {
     const HuffmanLookup* dc;
     const HuffmanLookup* ac;
-    const int32_t* quantizers;  // [64], in rows
-    int32_t* prediction;        // the component's last DC coefficient
-    uint8_t* out;               // where the next MCU's block goes
-    size_t stride;              // between rows of `out`
-    size_t step;                // between MCUs in `out`
+    const Quantizers* quantizers;
+    int32_t* prediction;  // the component's last DC coefficient
+    uint8_t* out;         // where the next MCU's block goes
+    size_t stride;        // between rows of `out`
+    size_t step;          // between MCUs in `out`
 };
 
 struct Mcu {

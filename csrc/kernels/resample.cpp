@@ -37,13 +37,16 @@ Ints by_row(Ints by_pixel) { return by_pixel; }
 #endif
 
 // Rows of interleaved RGB -> pixels of all rows, four bytes each; reads and writes up to three pixels beyond the rows'
-// end, and one byte more.
-void gather_rows(const uint8_t* rows, size_t row_bytes, int width, uint8_t* out) {
-    for (int x = 0; x < width; x += 4, rows += 12, out += 4 * lanes) {
+// end, and one byte more of pixels of three.
+template <PixelSize size>
+void gather_rows(const uint8_t* const* rows, int width, uint8_t* out) {
+    for (size_t x = 0; x < static_cast<size_t>(width); x += 4, out += 4 * lanes) {
         Row parts[rows_together];
         for (int row = 0; row < rows_together; ++row) {
-            const Vector<uint8_t, 16> rgb = load<Vector<uint8_t, 16>>(rows + static_cast<size_t>(row) * row_bytes);
-            parts[row] = (Row)__builtin_shufflevector(rgb, rgb, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11);
+            const Vector<uint8_t, 16> rgb = load<Vector<uint8_t, 16>>(rows[row] + x * static_cast<size_t>(size));
+            parts[row] = (Row)rgb;
+            if (size == PixelSize::three)
+                parts[row] = (Row)__builtin_shufflevector(rgb, rgb, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11);
         }
         store(out, by_pixel(block(parts)));
     }
@@ -92,8 +95,8 @@ void extract_channel(const uint8_t* pixels, int channel, int width, uint8_t* out
 
 }  // namespace
 
-void resample(const uint8_t* source, size_t stride, int height, int width, const Taps& horizontal, const Taps& vertical,
-              uint8_t* scratch, const Planar& out) {
+void resample(const uint8_t* source, size_t stride, PixelSize size, int height, int width, const Taps& horizontal,
+              const Taps& vertical, uint8_t* scratch, const Planar& out) {
     const ResampleScratch sizes(height, width, out.width);
     uint8_t* const padded_rows = scratch;
     uint8_t* const gathered = padded_rows + 4 * sizes.padded_row;
@@ -105,10 +108,19 @@ void resample(const uint8_t* source, size_t stride, int height, int width, const
                                                           horizontal_pass<6>};
     const auto pass = by_count[horizontal.taps <= 6 ? horizontal.taps : 0];
     for (int y = 0; y < height; y += rows_together) {
-        for (int row = 0; row < rows_together && y + row < height; ++row)
-            __builtin_memcpy(padded_rows + static_cast<size_t>(row) * sizes.padded_row,
-                             source + static_cast<size_t>(y + row) * stride, static_cast<size_t>(width) * 3);
-        gather_rows(padded_rows, sizes.padded_row, width, gathered);
+        const uint8_t* in[rows_together];  // the last row several times, where there are no more
+        for (int row = 0; row < rows_together; ++row)
+            in[row] = source + static_cast<size_t>(y + row < height ? y + row : height - 1) * stride;
+        if (size == PixelSize::four) {
+            gather_rows<PixelSize::four>(in, width, gathered);
+        } else {
+            for (int row = 0; row < rows_together; ++row) {
+                uint8_t* const padded = padded_rows + static_cast<size_t>(row) * sizes.padded_row;
+                __builtin_memcpy(padded, in[row], static_cast<size_t>(width) * 3);
+                in[row] = padded;
+            }
+            gather_rows<PixelSize::three>(in, width, gathered);
+        }
         pass(gathered, horizontal, out.width, rows + static_cast<size_t>(y) * sizes.row, sizes.row);
     }
     for (int y = 0; y < out.height; ++y) {

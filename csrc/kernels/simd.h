@@ -39,11 +39,16 @@ using Ints = Vector<int32_t, lanes>;
 using Floats = Vector<float, lanes>;
 using Words = Vector<int16_t, 2 * lanes>;
 using WideBytes = Vector<uint8_t, 2 * lanes>;
+using Longs = Vector<int64_t, lanes / 2>;
+using Registered = Vector<uint8_t, 4 * lanes>;  // a register of bytes
 
 // widen, narrow: between bytes and wider numbers within 0..255; narrow_clamped: from any number.
 // interleave_low, interleave_high, join: two vectors of words pair by pair (in an order that instruction sets choose),
-// so that multiply_pairs adds up each pair's products; join undoes the order. Written with intrinsics where compilers
-// make several instructions of one.
+// so that multiply_pairs adds up each pair's products; join undoes the order, and keeps to 16 bits what exceeds them.
+// Within lanes of 128 bits: interleave_low, interleave_high of longer numbers, narrow_join (to bytes, clamped),
+// turned_bytes (four by four). even_lanes, odd_lanes: those of two registers in turn. load_both: half a register from
+// each address, or a whole one from the first. Written with intrinsics where compilers make several instructions of
+// one.
 #if defined(__AVX512F__)
 inline Ints widen(Bytes x) { return (Ints)_mm512_cvtepu8_epi32((__m128i)x); }
 inline Bytes narrow(Ints x) { return (Bytes)_mm512_cvtepi32_epi8((__m512i)x); }
@@ -53,8 +58,33 @@ inline Bytes narrow_clamped(Ints x) {
 inline WideBytes narrow(Words x) { return (WideBytes)_mm512_cvtepi16_epi8((__m512i)x); }
 inline Words interleave_low(Words a, Words b) { return (Words)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
 inline Words interleave_high(Words a, Words b) { return (Words)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
+inline Words interleave_low(Registered a, Registered b) { return (Words)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
+inline Words interleave_high(Registered a, Registered b) { return (Words)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
+inline Words high_product(Words a, Words b) { return (Words)_mm512_mulhi_epi16((__m512i)a, (__m512i)b); }
 inline Words join(Ints low, Ints high) { return (Words)_mm512_packs_epi32((__m512i)low, (__m512i)high); }
 inline Ints multiply_pairs(Words a, Words b) { return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
+inline Ints interleave_low(Ints a, Ints b) { return (Ints)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b); }
+inline Ints interleave_high(Ints a, Ints b) { return (Ints)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b); }
+inline Ints interleave_low(Longs a, Longs b) { return (Ints)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b); }
+inline Ints interleave_high(Longs a, Longs b) { return (Ints)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b); }
+inline Ints narrow_join(Words a, Words b) { return (Ints)_mm512_packus_epi16((__m512i)a, (__m512i)b); }
+inline Ints turned_bytes(Ints x) {
+    return (Ints)_mm512_shuffle_epi8(
+        (__m512i)x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
+}
+inline Ints quarters(Ints x) {
+    return __builtin_shufflevector(x, x, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+inline Ints even_lanes(Ints a, Ints b) {
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+}
+inline Ints odd_lanes(Ints a, Ints b) {
+    return __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+}
+inline Words load_both(const int16_t* a, const int16_t* b) {
+    const __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i*)a));
+    return (Words)_mm512_inserti64x4(low, _mm256_loadu_si256((const __m256i*)b), 1);
+}
 inline Floats smaller(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
 inline Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
 inline Floats truncate(Floats x) {
@@ -72,8 +102,24 @@ inline Bytes narrow_clamped(Ints x) {
 inline Bytes narrow(Ints x) { return narrow_clamped(x); }
 inline Words interleave_low(Words a, Words b) { return (Words)_mm256_unpacklo_epi16((__m256i)a, (__m256i)b); }
 inline Words interleave_high(Words a, Words b) { return (Words)_mm256_unpackhi_epi16((__m256i)a, (__m256i)b); }
+inline Words interleave_low(Registered a, Registered b) { return (Words)_mm256_unpacklo_epi8((__m256i)a, (__m256i)b); }
+inline Words interleave_high(Registered a, Registered b) { return (Words)_mm256_unpackhi_epi8((__m256i)a, (__m256i)b); }
+inline Words high_product(Words a, Words b) { return (Words)_mm256_mulhi_epi16((__m256i)a, (__m256i)b); }
 inline Words join(Ints low, Ints high) { return (Words)_mm256_packs_epi32((__m256i)low, (__m256i)high); }
 inline Ints multiply_pairs(Words a, Words b) { return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
+inline Ints interleave_low(Ints a, Ints b) { return (Ints)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b); }
+inline Ints interleave_high(Ints a, Ints b) { return (Ints)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b); }
+inline Ints interleave_low(Longs a, Longs b) { return (Ints)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b); }
+inline Ints interleave_high(Longs a, Longs b) { return (Ints)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b); }
+inline Ints narrow_join(Words a, Words b) { return (Ints)_mm256_packus_epi16((__m256i)a, (__m256i)b); }
+inline Ints turned_bytes(Ints x) {
+    return (Ints)_mm256_shuffle_epi8(
+        (__m256i)x, _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
+}
+inline Ints quarters(Ints x) { return __builtin_shufflevector(x, x, 0, 2, 4, 6, 1, 3, 5, 7); }
+inline Ints even_lanes(Ints a, Ints b) { return (Ints)_mm256_permute2x128_si256((__m256i)a, (__m256i)b, 0x20); }
+inline Ints odd_lanes(Ints a, Ints b) { return (Ints)_mm256_permute2x128_si256((__m256i)a, (__m256i)b, 0x31); }
+inline Words load_both(const int16_t* a, const int16_t*) { return load<Words>(a); }
 inline Floats smaller(Floats a, Floats b) { return (Floats)_mm256_min_ps((__m256)a, (__m256)b); }
 inline Floats larger(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)a, (__m256)b); }
 inline Floats truncate(Floats x) { return (Floats)_mm256_round_ps((__m256)x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
@@ -87,8 +133,23 @@ inline Bytes narrow_clamped(Ints x) {
 inline Bytes narrow(Ints x) { return narrow_clamped(x); }
 inline Words interleave_low(Words a, Words b) { return (Words)_mm_unpacklo_epi16((__m128i)a, (__m128i)b); }
 inline Words interleave_high(Words a, Words b) { return (Words)_mm_unpackhi_epi16((__m128i)a, (__m128i)b); }
+inline Words interleave_low(Registered a, Registered b) { return (Words)_mm_unpacklo_epi8((__m128i)a, (__m128i)b); }
+inline Words interleave_high(Registered a, Registered b) { return (Words)_mm_unpackhi_epi8((__m128i)a, (__m128i)b); }
+inline Words high_product(Words a, Words b) { return (Words)_mm_mulhi_epi16((__m128i)a, (__m128i)b); }
 inline Words join(Ints low, Ints high) { return (Words)_mm_packs_epi32((__m128i)low, (__m128i)high); }
 inline Ints multiply_pairs(Words a, Words b) { return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b); }
+inline Ints interleave_low(Ints a, Ints b) { return (Ints)_mm_unpacklo_epi32((__m128i)a, (__m128i)b); }
+inline Ints interleave_high(Ints a, Ints b) { return (Ints)_mm_unpackhi_epi32((__m128i)a, (__m128i)b); }
+inline Ints interleave_low(Longs a, Longs b) { return (Ints)_mm_unpacklo_epi64((__m128i)a, (__m128i)b); }
+inline Ints interleave_high(Longs a, Longs b) { return (Ints)_mm_unpackhi_epi64((__m128i)a, (__m128i)b); }
+inline Ints narrow_join(Words a, Words b) { return (Ints)_mm_packus_epi16((__m128i)a, (__m128i)b); }
+inline Ints turned_bytes(Ints x) {
+    return (Ints)_mm_shuffle_epi8((__m128i)x, _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+}
+inline Ints quarters(Ints x) { return x; }
+inline Ints even_lanes(Ints a, Ints) { return a; }
+inline Ints odd_lanes(Ints, Ints b) { return b; }
+inline Words load_both(const int16_t* a, const int16_t*) { return load<Words>(a); }
 inline Floats smaller(Floats a, Floats b) { return (Floats)_mm_min_ps((__m128)a, (__m128)b); }
 inline Floats larger(Floats a, Floats b) { return (Floats)_mm_max_ps((__m128)a, (__m128)b); }
 inline Floats truncate(Floats x) { return (Floats)_mm_round_ps((__m128)x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
@@ -102,8 +163,20 @@ inline Bytes narrow_clamped(Ints x) {
 }
 inline Words interleave_low(Words a, Words b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
 inline Words interleave_high(Words a, Words b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+inline Words interleave_low(Registered a, Registered b) {
+    return (Words)__builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+inline Words interleave_high(Registered a, Registered b) {
+    return (Words)__builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+inline Words high_product(Words a, Words b) {
+    using Wide = Vector<int32_t, 8>;
+    return __builtin_convertvector((__builtin_convertvector(a, Wide) * __builtin_convertvector(b, Wide)) >> 16, Words);
+}
 inline Words join(Ints low, Ints high) {
-    const Vector<int32_t, 8> both = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+    Vector<int32_t, 8> both = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+    both = both < -32768 ? Vector<int32_t, 8>{} - 32768 : both;
+    both = both > 32767 ? Vector<int32_t, 8>{} + 32767 : both;
     return __builtin_convertvector(both, Words);
 }
 inline Ints multiply_pairs(Words a, Words b) {
@@ -112,10 +185,37 @@ inline Ints multiply_pairs(Words a, Words b) {
     return __builtin_shufflevector(products, products, 0, 2, 4, 6) +
            __builtin_shufflevector(products, products, 1, 3, 5, 7);
 }
+inline Ints interleave_low(Ints a, Ints b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+inline Ints interleave_high(Ints a, Ints b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+inline Ints interleave_low(Longs a, Longs b) { return (Ints)__builtin_shufflevector(a, b, 0, 2); }
+inline Ints interleave_high(Longs a, Longs b) { return (Ints)__builtin_shufflevector(a, b, 1, 3); }
+inline Ints narrow_join(Words a, Words b) {
+    Vector<int16_t, 16> all = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    all = all < 0 ? Vector<int16_t, 16>{} : all;
+    all = all > 255 ? Vector<int16_t, 16>{} + 255 : all;
+    return (Ints) __builtin_convertvector(all, Vector<uint8_t, 16>);
+}
+inline Ints turned_bytes(Ints x) {
+    const Vector<uint8_t, 16> bytes = (Vector<uint8_t, 16>)x;
+    return (Ints)__builtin_shufflevector(bytes, bytes, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+inline Ints quarters(Ints x) { return x; }
+inline Ints even_lanes(Ints a, Ints) { return a; }
+inline Ints odd_lanes(Ints, Ints b) { return b; }
+inline Words load_both(const int16_t* a, const int16_t*) { return load<Words>(a); }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats truncate(Floats x) { return __builtin_convertvector(__builtin_convertvector(x, Ints), Floats); }
 #endif
+
+inline Words pair(int16_t first, int16_t second) {  // again and again
+    Words words;
+    for (int i = 0; i < 2 * lanes; i += 2) {
+        words[i] = first;
+        words[i + 1] = second;
+    }
+    return words;
+}
 
 inline Floats to_float(Ints x) { return __builtin_convertvector(x, Floats); }
 inline Ints to_int(Floats x) { return __builtin_convertvector(x, Ints); }

@@ -7,8 +7,8 @@
 namespace ffcv {
 namespace FFCV_ISA {
 
-void resample(const uint8_t*, size_t, int, int, const Taps&, const Taps&, uint8_t*, const Planar&);
-void deinterleave(const uint8_t*, size_t, bool, const Planar&);
+void resample(const uint8_t*, size_t, PixelSize, int, int, const Taps&, const Taps&, uint8_t*, const Planar&);
+void deinterleave(const uint8_t*, size_t, PixelSize, bool, const Planar&);
 void flip_horizontal(const Planar&);
 void points(const Planar&, const PointStep*, int);
 uint64_t luma_sum(const Planar&);
