@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ffcv.pipeline.custom import CustomStep
+from ffcv.pipeline.point_chain import chain_at_start
 from ffcv.random import Stream
 from ffcv.transforms.base import BatchTransform, SampleTransform, TensorTransform
 from ffcv.transforms.form import Form
@@ -118,13 +119,19 @@ def view_sizes(decoder: Step, batch: int) -> np.ndarray:
 
 
 def run_tail(tail: Tail, batch: Any, params: Params, key: BatchKey) -> Any:
-    for each in tail:
-        if isinstance(each, TailStep):
+    """The batch after the tail; `key` is what users' operations are told of it."""
+    rest = tail
+    while rest:
+        each, length = rest[0], 1
+        if chain := chain_at_start(rest, params, batch):
+            batch, length = chain(batch), chain.length
+        elif isinstance(each, TailStep):
             batch = each(batch, params[each.step.name])
         elif isinstance(each, CustomStep):
             batch = each(batch, key)
         else:
             batch = each(batch)
+        rest = rest[length:]
     return batch
 
 

@@ -63,6 +63,12 @@ class NormalizeImage(BatchTransform):
         placed.channels_first = form.channels_first if form.holds_images else None
         return placed
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Of tensors that come out."""
+        dtype = self.output.dtype
+        return dtype if isinstance(dtype, torch.dtype) else _TORCH_DTYPES[dtype]
+
     def __call__(self, batch: Any) -> Any:
         scale, bias = self.output.scale_and_bias
         dtype = self.output.dtype
@@ -72,7 +78,7 @@ class NormalizeImage(BatchTransform):
             return (batch.astype(np.float32) * scale + bias).astype(dtype)
         shape = (3, 1, 1) if self._is_channels_first(list(batch.shape)) else (3,)
         factor, offset = (values.view(shape) for values in send((scale, bias), batch.device))
-        return (batch.float() * factor + offset).to(_TORCH_DTYPES.get(dtype, dtype))
+        return (batch.float() * factor + offset).to(self.torch_dtype)
 
     def _is_channels_first(self, shape: list[int]) -> bool:
         first, last = len(shape) > 2 and shape[-3] == 3, shape[-1] == 3

@@ -5,6 +5,9 @@ nearest. Where a batch's contrast changes, a first pass sums its grey values; th
 reading each byte once and writing each result once.
 """
 
+# pyright: reportGeneralTypeIssues=false
+# (to it, calls between kernels are calls that never return)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -30,17 +33,14 @@ CODES = {
 _COLUMNS: tl.constexpr = tl.constexpr(9)  # of an operation: whether it is active, then its parameters
 _BLOCK = 1024
 _ORDERS = np.array(list(permutations(range(4))), np.float32)
+_MOST_OPERATIONS = 15  # whose codes of two bits fit into an int32
 _MOST_PIXELS = (1 << 31) // 255  # whose grey values an int32 can sum
 
 
-def fits(codes: Sequence[OpCode], images: torch.Tensor) -> bool:
-    """Whether `run` takes these operations and images."""
-    return (
-        all(code in CODES for code in codes)
-        and codes.count(OpCode.color_jitter) <= 1
-        and images.dtype == torch.uint8
-        and images.shape[2] * images.shape[3] <= _MOST_PIXELS
-    )
+def fits(codes: Sequence[OpCode], height: int, width: int) -> bool:
+    """Whether `run` takes these operations on images of that size."""
+    known = all(code in CODES for code in codes) and len(codes) <= _MOST_OPERATIONS
+    return known and codes.count(OpCode.color_jitter) <= 1 and height * width <= _MOST_PIXELS
 
 
 def table(code: OpCode, parameters: np.ndarray) -> np.ndarray:
@@ -64,8 +64,8 @@ def run(
     codes: Sequence[OpCode],
     tables: torch.Tensor,
     images: torch.Tensor,
-    scale_and_bias: torch.Tensor | None,
-    dtype: torch.dtype,
+    scale_and_bias: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.uint8,
 ) -> torch.Tensor:
     """A new tensor [B, 3, H, W] of `dtype` in the images' memory format.
 
@@ -89,9 +89,11 @@ def run(
         "BLOCK": _BLOCK,
         "enable_fp_fusion": False,
     }
+    sum_grey: Any = _sum_grey
+    point_operations: Any = _point_operations
     if OpCode.color_jitter in codes:
-        _sum_grey[grid](images, tables, sums, *images.stride(), JITTER_AT=codes.index(OpCode.color_jitter), **common)
-    _point_operations[grid](
+        sum_grey[grid](images, tables, sums, *images.stride(), JITTER_AT=codes.index(OpCode.color_jitter), **common)
+    point_operations[grid](
         images,
         tables,
         sums,
