@@ -390,3 +390,27 @@ def test_the_longest_names(tmp_path: Path) -> None:
     name = "x" * 249 + ".beton"
     DatasetWriter(tmp_path / name, FIELDS, num_workers=1).from_indexed_dataset([(b"x", 1)])
     assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_worker_that_hangs(tmp_path: Path, backend: Any) -> None:
+    gate = threading.Event()
+
+    class Hangs:
+        def __len__(self) -> int:
+            return 9
+
+        def __getitem__(self, index: int) -> tuple[bytes, int]:
+            if index == 3 and backend == "process":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            elif index == 3:
+                gate.wait(120)
+            return b"x", index
+
+    writer = DatasetWriter(tmp_path / "x.beton", FIELDS, num_workers=2, backend=backend, timeout_s=2)
+    with pytest.raises(WriteError, match=r"no worker finished anything for 2 s, at chunk \d .*raise timeout_s"):
+        writer.from_indexed_dataset(Hangs(), chunksize=1)
+    gate.set()
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(ValueError, match="timeout_s must be positive"):
+        DatasetWriter(tmp_path / "x.beton", FIELDS, timeout_s=0)
