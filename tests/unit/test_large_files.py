@@ -1,4 +1,4 @@
-"""Files far larger than memory: what opening them reads and takes."""
+"""Files far larger than memory: what opening them reads and takes, and what writing them takes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,41 @@ import numpy as np
 import pytest
 
 from ffcv._file_bytes import FileBytes
+from ffcv.fields import IntField
 from ffcv.reader import Reader
+from ffcv.writer import DatasetWriter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from opening import IMAGE_BYTES, write_sparse_file
+
+
+class Numbers:
+    """Many samples, of which nothing is kept."""
+
+    def __len__(self) -> int:
+        return 300_000
+
+    def __getitem__(self, index: int) -> tuple[int]:
+        return (index,)
+
+
+def test_writing_takes_few_bytes_a_sample(tmp_path: Path) -> None:
+    """The order and the metadata, 8 bytes each: no list of all the work."""
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    writer = DatasetWriter(tmp_path / "x.beton", {"i": IntField()}, num_workers=1, on_progress=stop)
+    tracemalloc.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            writer.from_indexed_dataset(Numbers())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * len(Numbers())
+
 
 IMAGES = 200_000
 BLOCKS = 16 << 20
