@@ -170,10 +170,14 @@ def metadata_type_of(fields: Mapping[str, Field]) -> np.dtype:
         ValueError: A field's `metadata_type` cannot be stored.
     """
     for name, field in fields.items():
-        dtype = field.metadata_type
-        if not isinstance(dtype, np.dtype) or dtype.hasobject or dtype.itemsize == 0:
+        given = field.metadata_type
+        try:
+            dtype = np.dtype(given)
+        except TypeError:
+            dtype = np.dtype([])
+        if dtype.hasobject or dtype.itemsize == 0:
             raise ValueError(
-                f"field {name!r}: its metadata_type {dtype!r} cannot be stored; return a numpy dtype of numbers, or a "
+                f"field {name!r}: its metadata_type {given!r} cannot be stored; return a numpy dtype of numbers, or a "
                 "struct of them, of at least one byte"
             )
     return metadata_dtype((name, field.metadata_type) for name, field in fields.items())

@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_connections
 from multiprocessing.process import BaseProcess
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Literal
 
 from ffcv._encoding import EncodedChunk, Job, Work, encode_chunk
@@ -42,7 +42,12 @@ class WorkerTraceback(Exception):
 
 
 def encode_all(
-    job: Job, chunks: Iterable[Work], workers: int, backend: Backend, not_for_workers: Sequence[int] = ()
+    job: Job,
+    chunks: Iterable[Work],
+    workers: int,
+    backend: Backend,
+    not_for_workers: Sequence[int] = (),
+    timeout_s: float | None = None,
 ) -> Chunks:
     """Encodes the chunks in parallel and yields them in order; at most `workers + AHEAD` are held at a time.
 
@@ -53,18 +58,27 @@ def encode_all(
         backend: Threads or processes.
         not_for_workers: Descriptors that worker processes close at once: one that outlives its parent by a moment
             would keep the lock on the parent's file.
+        timeout_s: How long no chunk may be finished before the workers count as hanging; None for ever. Without effect
+            for one worker, which is this thread.
 
     Raises:
-        WriteError: As soon as any worker has failed or died, whichever chunk it was at.
+        WriteError: As soon as any worker has failed or died, whichever chunk it was at; or all hang.
     """
     if workers == 1:
         return (encode_chunk(job, work) for work in chunks)
     if backend == "thread":
-        return _encode_in_threads(job, iter(chunks), workers)
-    return _encode_in_processes(job, iter(chunks), workers, not_for_workers)
+        return _encode_in_threads(job, iter(chunks), workers, timeout_s)
+    return _encode_in_processes(job, iter(chunks), workers, not_for_workers, timeout_s)
 
 
-def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int) -> Chunks:
+def _hanging(job: Job, unfinished: str, timeout_s: float | None) -> WriteError:
+    return WriteError(
+        f"{job.path}: no worker finished anything for {timeout_s} s, at {unfinished}: stopped, deadlocked, or only "
+        "slow? Run with num_workers=1 to see where, or raise timeout_s"
+    )
+
+
+def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int, timeout_s: float | None) -> Chunks:
     stop = threading.Event()
     waiting: SimpleQueue[tuple[int, Work] | None] = SimpleQueue()
     done: SimpleQueue[tuple[int, EncodedChunk | BaseException]] = SimpleQueue()
@@ -84,7 +98,10 @@ def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int) -> Chunks
             if next_out == next_in:
                 break
             while next_out not in finished or not done.empty():  # whichever fails, not only the next one
-                number, result = done.get()
+                try:
+                    number, result = done.get(timeout=timeout_s)
+                except Empty:
+                    raise _hanging(job, f"chunk {next_out} or those that follow", timeout_s) from None
                 if isinstance(result, BaseException):
                     raise result
                 finished[number] = result
@@ -169,7 +186,9 @@ class _Worker:
         self.connection.close()
 
 
-def _encode_in_processes(job: Job, chunks: Iterator[Work], workers: int, not_for_workers: Sequence[int]) -> Chunks:
+def _encode_in_processes(
+    job: Job, chunks: Iterator[Work], workers: int, not_for_workers: Sequence[int], timeout_s: float | None
+) -> Chunks:
     pool: list[_Worker] = []
     finished: dict[int, EncodedChunk] = {}
     numbered = enumerate(chunks)
@@ -191,7 +210,10 @@ def _encode_in_processes(job: Job, chunks: Iterator[Work], workers: int, not_for
                 yield finished.pop(next_out)
                 next_out += 1
             elif busy:
-                for connection in wait_connections(list(busy)):
+                ready = wait_connections(list(busy), timeout_s)
+                if not ready:
+                    raise _hanging(job, f"chunk {next_out} or those that follow", timeout_s)
+                for connection in ready:
                     worker = busy.pop(connection)  # type: ignore[arg-type]
                     finished[worker.number] = worker.receive(job.path)
                     idle.append(worker)

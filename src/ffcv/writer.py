@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import operator
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from ffcv._atomic_file import atomic_file
 from ffcv._encoding import Job, Skipped, Work
 from ffcv._layout import Layout, describe, metadata_type_of
 from ffcv._manifest import manifest_bytes, parse_manifest
-from ffcv._workers import Backend, encode_all
+from ffcv._workers import Backend, Chunks, encode_all
 from ffcv.cores import available_cores
 from ffcv.errors import WriteError
 from ffcv.fields import IntField
@@ -48,6 +48,8 @@ class DatasetWriter:
         checksums: Keep a CRC32C of every sample's bytes and of the tables in the file, which readers verify.
         on_error: 'skip' leaves out samples that the dataset or a field raises an exception for, and lists them in
             `skipped`.
+        timeout_s: End the write when no worker has finished anything (a chunk of samples, or a shard) for so long: one
+            may be stopped or deadlocked. None to wait for ever, as with one worker, which is the calling thread.
 
     Attributes:
         skipped: (index, error) of the samples left out of the last file.
@@ -70,6 +72,7 @@ class DatasetWriter:
         on_progress: Callable[[int, int], None] | None = None,
         checksums: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
+        timeout_s: float | None = None,
     ) -> None:
         if backend not in ("process", "thread"):
             raise ValueError(f"backend is 'process' or 'thread', got {backend!r}")
@@ -88,6 +91,9 @@ class DatasetWriter:
         self._on_progress = on_progress
         self._checksums = checksums
         self._on_error = on_error
+        if timeout_s is not None and not timeout_s > 0:
+            raise ValueError(f"timeout_s must be positive, in seconds, got {timeout_s}")
+        self._timeout_s = timeout_s
 
     def from_indexed_dataset(
         self,
@@ -149,7 +155,7 @@ class DatasetWriter:
         dataset, fields = ShardCounter(shards, pipeline), {"count": IntField()}
         counting = Job(self.fname, dataset, fields, np.dtype([("count", "<i8")]), unit="shard")
         try:
-            with closing(encode_all(counting, ([(i, i)] for i in numbers), self.num_workers, self._backend)) as counted:
+            with closing(self._encode(counting, ([(i, i)] for i in numbers))) as counted:
                 counts = [int(chunk.metadata["count"][0]) for chunk in counted]
         except WriteError as error:
             error.sample_index = None  # it is a shard's
@@ -163,6 +169,9 @@ class DatasetWriter:
     def _job(self, dataset: Any) -> Job:
         return Job(self.fname, dataset, self.fields, self.metadata_type, self._on_error == "skip")
 
+    def _encode(self, job: Job, chunks: Iterable[Work], not_for_workers: Sequence[int] = ()) -> Chunks:
+        return encode_all(job, chunks, self.num_workers, self._backend, not_for_workers, self._timeout_s)
+
     def _manifest_text(self) -> bytes:
         manifest = dict(self._manifest or {})
         if self.skipped:
@@ -174,8 +183,7 @@ class DatasetWriter:
         try:
             with atomic_file(self.fname) as file:
                 layout = Layout(file, self.fname, self._descriptors, self.metadata_type, num_samples, self.page_size)
-                results = encode_all(job, chunks, self.num_workers, self._backend, not_for_workers=[file.fileno()])
-                with closing(results):
+                with closing(self._encode(job, chunks, [file.fileno()])) as results:
                     for chunk in results:
                         layout.append(chunk)
                         self.skipped.extend(chunk.skipped)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -249,73 +247,6 @@ def test_a_small_filesystem_that_fills_up(tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-ENDLESS = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
-from ffcv.fields import BytesField, IntField
-from ffcv.writer import DatasetWriter
-class Slow:
-    def __len__(self): return 10**6
-    def __getitem__(self, i):
-        time.sleep(0.001)
-        return bytes(1000), i
-seen = []
-def progress(done, total):
-    if not seen: print("started", flush=True)
-    seen.append(done)
-backend, workers = sys.argv[2], int(sys.argv[3])
-fields = {"b": BytesField(), "i": IntField()}
-writer = DatasetWriter(sys.argv[1], fields, num_workers=workers, backend=backend, on_progress=progress)
-writer.from_indexed_dataset(Slow(), chunksize=5)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize(("backend", "workers"), [("process", 1), ("process", 3), ("thread", 3)])
-def test_a_signal_that_ends_the_process(tmp_path: Path, backend: str, workers: int, number: signal.Signals) -> None:
-    command: Any = [sys.executable, "-c", ENDLESS, str(tmp_path / "x.beton"), backend, str(workers)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        group = os.getpgid(process.pid)
-        os.killpg(group, number)  # as a terminal does: the whole group gets it
-        try:
-            _, stderr = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    if number == signal.SIGINT:
-        assert stderr.rstrip().endswith("KeyboardInterrupt")
-        assert process.returncode == -signal.SIGINT
-    else:
-        assert process.returncode == 128 + number
-    assert os.listdir(tmp_path) == []
-    with pytest.raises(ProcessLookupError):
-        os.killpg(group, 0)  # no worker is left
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_ends_the_command_line(tmp_path: Path, number: signal.Signals) -> None:
-    """Its threads are at images that never come: nobody waits for them."""
-    os.mkfifo(tmp_path / "never.jpg")
-    (tmp_path / "list.csv").write_text("path\n" + "never.jpg\n" * 9)
-    out = tmp_path / "out"
-    out.mkdir()
-    command = [sys.executable, "-m", "ffcv", "write", tmp_path / "list.csv", out / "x.beton", "--workers", "3"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not os.listdir(out):
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        try:
-            _, stderr = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 128 + number, stderr
-    assert os.listdir(out) == []
-
-
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_a_fault_does_not_wait_for_slow_neighbours(tmp_path: Path, backend: Any) -> None:
     started, gate = threading.Barrier(3), threading.Event()
@@ -343,50 +274,25 @@ def test_a_fault_does_not_wait_for_slow_neighbours(tmp_path: Path, backend: Any)
     assert os.listdir(out) == []
 
 
-def test_filesystems_without_locks_and_directory_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(number: int) -> Any:
-        def call(*arguments: object) -> None:
-            raise OSError(number, os.strerror(number))
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_worker_that_hangs(tmp_path: Path, backend: Any) -> None:
+    gate = threading.Event()
 
-        return call
+    class Hangs:
+        def __len__(self) -> int:
+            return 9
 
-    fsync = os.fsync
-    for number in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-        monkeypatch.setattr("fcntl.flock", refuse(number))
-        DatasetWriter(tmp_path / "x.beton", FIELDS, num_workers=1).from_indexed_dataset([(b"x", number)])
-        assert Reader(tmp_path / "x.beton").metadata["i"].tolist() == [number]
-    monkeypatch.setattr("fcntl.flock", refuse(errno.EIO))
-    with pytest.raises(WriteError, match="Input/output error"):
-        DatasetWriter(tmp_path / "x.beton", FIELDS, num_workers=1).from_indexed_dataset([(b"x", 0)])
-    assert os.listdir(tmp_path) == ["x.beton"]
-    monkeypatch.undo()
+        def __getitem__(self, index: int) -> tuple[bytes, int]:
+            if index == 3 and backend == "process":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            elif index == 3:
+                gate.wait(120)
+            return b"x", index
 
-    def no_directories(number: int) -> Any:
-        def call(descriptor: int) -> None:
-            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                raise OSError(number, os.strerror(number))
-            fsync(descriptor)
-
-        return call
-
-    monkeypatch.setattr("os.fsync", no_directories(errno.EINVAL))
-    DatasetWriter(tmp_path / "x.beton", FIELDS, num_workers=1).from_indexed_dataset([(b"x", 7)])
-    assert Reader(tmp_path / "x.beton").metadata["i"].tolist() == [7]
-    monkeypatch.setattr("os.fsync", no_directories(errno.EIO))
-    with pytest.raises(WriteError, match="Input/output error"):
-        DatasetWriter(tmp_path / "x.beton", FIELDS, num_workers=1).from_indexed_dataset([(b"x", 8)])
-
-
-def test_a_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
-    path = tmp_path / "x.beton"
-    for mode in (0o600, 0o640):
-        path.touch()
-        path.chmod(mode)
-        DatasetWriter(path, FIELDS, num_workers=1).from_indexed_dataset([(b"x", 1)])
-        assert stat.S_IMODE(path.stat().st_mode) == mode
-
-
-def test_the_longest_names(tmp_path: Path) -> None:
-    name = "x" * 249 + ".beton"
-    DatasetWriter(tmp_path / name, FIELDS, num_workers=1).from_indexed_dataset([(b"x", 1)])
-    assert os.listdir(tmp_path) == [name]
+    writer = DatasetWriter(tmp_path / "x.beton", FIELDS, num_workers=2, backend=backend, timeout_s=2)
+    with pytest.raises(WriteError, match=r"no worker finished anything for 2 s, at chunk \d .*raise timeout_s"):
+        writer.from_indexed_dataset(Hangs(), chunksize=1)
+    gate.set()
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(ValueError, match="timeout_s must be positive"):
+        DatasetWriter(tmp_path / "x.beton", FIELDS, timeout_s=0)

@@ -141,6 +141,19 @@ def test_ndarray_refuses_hostile_descriptors(text: bytes) -> None:
         NDArrayField.from_binary(binary)
 
 
+@pytest.mark.parametrize("shape", [2.7, (2.7,), "ab", (3, None)])
+def test_ndarray_refuses_shapes_that_are_no_numbers(shape: Any) -> None:
+    with pytest.raises(TypeError, match="shape must be whole numbers"):
+        NDArrayField("float32", shape)
+    assert NDArrayField("float32", np.int64(3)).shape == (3,)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"x": -float("inf")}])
+def test_json_refuses_what_json_has_not(value: Any) -> None:
+    with pytest.raises(ValueError, match="JSONField stores JSON, which has no such value"):
+        encode(JSONField(), value)
+
+
 def test_ndarray_refuses_descriptors_of_impossible_lengths_and_shapes() -> None:
     binary = NDArrayField("float32", (2,)).to_binary()[0].copy()
     binary[256:264] = 255

@@ -79,7 +79,7 @@ class Custom(Field):
     [
         (Custom(np.dtype([("o", "O")])), ValueError, "field 'mine': its metadata_type .* cannot be stored"),
         (Custom(np.dtype([])), ValueError, "field 'mine': its metadata_type .* of at least one byte"),
-        (Custom(int), ValueError, "field 'mine': its metadata_type <class 'int'> cannot be stored"),
+        (Custom("nonsense"), ValueError, "field 'mine': its metadata_type 'nonsense' cannot be stored"),
         (
             Custom(arguments=(np.zeros(7, np.uint8),)),
             TypeError,

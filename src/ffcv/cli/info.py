@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ffcv.data.beton import read_manifest
+from ffcv.errors import storable
 from ffcv.fields import NDArrayField, RGBImageField, TorchTensorField
 from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
@@ -32,7 +33,7 @@ def info(file: Path, as_json: bool, custom_fields: Mapping[str, type[Field]]) ->
 def summarise(reader: Reader) -> dict[str, Any]:
     """The file's structure and its columns' statistics, as JSON values; reads the tables only."""
     return {
-        "path": reader.path,
+        "path": storable(reader.path),
         "version": VERSION,
         "file_bytes": int(reader.bytes.size),
         "page_size": reader.page_size,

@@ -15,7 +15,8 @@ __all__ = ["JSONField"]
 
 
 class JSONField(Field):
-    """Anything that `json.dumps` takes. A batch holds the text; `JSONField.unpack` gives the values."""
+    """Anything that JSON has (so no NaN, no infinity) and `json.dumps` takes. A batch holds the text;
+    `JSONField.unpack` gives the values."""
 
     @property
     def metadata_type(self) -> np.dtype:
@@ -30,7 +31,10 @@ class JSONField(Field):
 
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
         # JSON writes a NUL inside a string as \u0000, so that the one at the end is the only one.
-        text = json.dumps(value).encode() + b"\0"
+        try:
+            text = json.dumps(value, allow_nan=False).encode() + b"\0"
+        except ValueError as error:
+            raise ValueError(f"JSONField stores JSON, which has no such value: {error}") from error
         store_blob(destination, text, malloc)
 
     def get_decoder_class(self) -> type[BytesDecoder]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class _ArrayField(Field):
     """What the two array fields share: the descriptor, the bytes, the checks."""
 
     def __init__(self, numpy_dtype: np.dtype, shape: Sequence[int] | int) -> None:
-        self.shape = (shape,) if isinstance(shape, int) else tuple(int(side) for side in shape)
+        self.shape = _sides(shape)
         self.numpy_dtype = _DTYPES.get(numpy_dtype.str, numpy_dtype)
         if numpy_dtype.names is not None or numpy_dtype.str not in _DTYPES:
             raise ValueError(f"dtype {numpy_dtype} cannot be stored: choose one of {', '.join(sorted(_DTYPES))}")
@@ -169,6 +170,13 @@ class TorchTensorField(_ArrayField):
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"TorchTensorField stores tensors, got {type(value).__name__}")
         return value.detach().cpu().numpy()
+
+
+def _sides(shape: Sequence[int] | int) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(side) for side in (shape if isinstance(shape, Iterable) else [shape]))
+    except TypeError:
+        raise TypeError(f"shape must be whole numbers, such as (3, 4) or 5, got {shape!r}") from None
 
 
 def _parse_arguments(binary: NDArray[np.uint8]) -> tuple[np.dtype, tuple[int, ...]]:
