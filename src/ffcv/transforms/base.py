@@ -100,6 +100,9 @@ class ImageDecoder(RandomTransform):
         """Called once with the sizes of all images of the field, int [N] each; may refuse or remember them."""
         del heights, widths
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @staticmethod
     def boxes(params: Any) -> np.ndarray:
         """int32 [B, 4]: top, left, height, width of the crops."""
