@@ -50,14 +50,14 @@ def render(
     return out[0]
 
 
-def render_batch(images: np.ndarray, ops: Sequence[tuple[_core.OpCode, np.ndarray]]) -> np.ndarray:
+def render_batch(images: np.ndarray, ops: Sequence[tuple[_core.OpCode, np.ndarray]], threads: int = 2) -> np.ndarray:
     """Applies operations with their parameters, float32 [B, columns], to images, uint8 [B, H, W, 3]."""
     batch, height, width, _ = images.shape
     out = np.full_like(images, 99)  # poison
     boxes = np.tile(np.array([[0, 0, height, width]], np.int32), (batch, 1))
     view = _core.View(boxes, None, height, width, list(ops), out, False, [1, 1, 1], [0, 0, 0])
     step = height * width * 3
-    errors = _core.Renderer(2).render(
+    errors = _core.Renderer(threads).render(
         np.ascontiguousarray(images).reshape(-1),
         np.arange(batch, dtype=np.uint64) * np.uint64(step),
         np.full(batch, step, np.uint64),

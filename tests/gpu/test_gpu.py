@@ -62,6 +62,18 @@ def test_transforms_give_the_cpus_pixels(name: str) -> None:
     assert apart.max() <= 1
 
 
+@pytest.mark.parametrize("name", [name for name, each in TRANSFORMS.items() if not isinstance(each, ImageDecoder)])
+def test_transforms_do_not_wait_for_the_gpu(name: str) -> None:
+    transform, images = TRANSFORMS[name], pictures().cuda()
+    params = draw(transform, np.tile(np.array([[96, 128]]), (len(images), 1)))
+    transform.apply_torch(images, params)  # the first call loads kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        transform.apply_torch(images, params)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def batches(path: Path, device: str, **options: Any) -> list[Any]:
     """All of a loader whose augmentations follow ToDevice, on the CPU."""
     tail = [T.ToTensor(), T.ToDevice(device), T.ToTorchImage(), *SIMCLR, T.NormalizeImage(MEAN, STD, np.float32)]

@@ -236,6 +236,17 @@ def test_affine_parameters_are_drawn_as_torchvision_draws_them() -> None:
         assert stats.ks_2samp(mine, other).pvalue > 1e-3
 
 
+def test_blurs_shifts_and_squares_are_drawn_evenly() -> None:
+    sigma, reference = drawn(T.Blur(9, (0.3, 2.5))).sigma, theirs(v2.GaussianBlur(9, (0.3, 2.5)))["sigma"][:, 0]
+    assert stats.ks_2samp(sigma, reference).pvalue > 1e-3
+    for shift in drawn(T.RandomTranslate(40)):
+        assert stats.chisquare(np.bincount(shift + 40, minlength=81)).pvalue > 1e-3
+    square = drawn(T.Cutout(50))
+    for corner, places in ((square.top, 151), (square.left, 251)):
+        assert stats.chisquare(np.bincount(corner, minlength=places)).pvalue > 1e-3
+    assert abs(np.corrcoef(square.top, square.left)[0, 1]) < 0.02
+
+
 def test_erased_boxes_are_drawn_as_torchvision_draws_them() -> None:
     ours = drawn(T.RandomErasing(1.0, (0.05, 0.9), (0.3, 3)))
     reference = theirs(v2.RandomErasing(1.0, (0.05, 0.9), (0.3, 3)))

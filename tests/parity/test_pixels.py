@@ -1,17 +1,22 @@
 """The core's pixels against Pillow and torchvision's PIL path, on real photographs."""
 
 import io
+import math
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import ffcv.transforms as T
 from core_render import render
 from ffcv import Loader
 from ffcv._core import OpCode
 from ffcv.transforms import CenterCrop
+from ffcv.transforms.crops import CropParams
+from ffcv.transforms.decoded_crop import DecodedCrop
 from photos import as_array, photos
 from torchvision_reference import functional
 
@@ -88,6 +93,56 @@ def test_area_interpolation_is_the_originals() -> None:
     difference = np.abs(next(iter(loader)).image.astype(int) - expected)
     assert difference.mean() <= 0.5
     assert difference.max() <= 1
+
+
+def area_shares(old: int, new: int, enlarging: bool) -> np.ndarray:
+    """float64 [new, old], cell by cell, as OpenCV's `computeResizeAreaTab` and, enlarging, its linear tables do it."""
+    inverse = new / old
+    shares, scale = np.zeros((new, old)), 1.0 / inverse  # which decides where a place falls on a pixel's border
+    for i in range(new):
+        if enlarging:
+            first = math.floor(i * scale)
+            fraction = float(np.float32((i + 1) - (first + 1) * inverse))
+            fraction = 0.0 if fraction <= 0 else fraction - math.floor(fraction)
+            first, fraction = (old - 1, 0.0) if first >= old - 1 else (first, fraction)
+            shares[i, first] += 1.0 - fraction
+            shares[i, min(first + 1, old - 1)] += fraction
+            continue
+        low, high = i * scale, (i + 1) * scale
+        cell = min(scale, old - low)
+        begin, end = math.ceil(low), min(math.floor(high), old - 1)
+        begin = min(begin, end)
+        if begin - low > 1e-3:
+            shares[i, begin - 1] += (begin - low) / cell
+        for k in range(begin, end):
+            shares[i, k] += 1.0 / cell
+        if high - end > 1e-3:
+            shares[i, end] += min(high - end, 1.0, cell) / cell
+    return shares
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(0.3, 0.41), (0.5, 0.5), (0.97, 0.99), (1.7, 1.3), (2.0, 2.0), (1.6, 0.4), (0.35, 1.0), (1.0, 1.9)],
+)
+def test_area_interpolation_is_opencvs(height: float, width: float) -> None:
+    """Shrinking, enlarging, and where one axis shrinks and the other grows, which OpenCV treats as enlarging."""
+    rng = np.random.default_rng(7)
+    for jpeg in photos(8)[:4]:
+        image = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+        top, left, h, w = random_box(rng, *image.shape[:2])
+        size = max(1, round(h * height)), max(1, round(w * width))
+        part = image[top : top + h, left : left + w]
+        enlarging = size[0] > h or size[1] > w
+        down, across = area_shares(h, size[0], enlarging), area_shares(w, size[1], enlarging)
+        expected = np.einsum("ij,jkc,lk->ilc", down, part.astype(np.float64), across, optimize=True)
+        ours = render(image, (top, left, h, w), size, interpolation="area")
+        assert np.abs(ours - expected).max() <= 1.01
+        crop = T.RandomResizedCrop(size, interpolation="area")
+        box = [np.array([value]) for value in (image.shape[1], image.shape[0], top, left, h, w)]
+        images = torch.from_numpy(image.copy())[None].permute(0, 3, 1, 2)
+        tensor = DecodedCrop(crop).apply_torch(images, CropParams(*box))[0].permute(1, 2, 0).numpy()
+        assert np.abs(tensor - expected).max() <= 0.51
 
 
 @pytest.mark.parametrize(

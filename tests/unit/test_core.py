@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core_render import render
+from core_render import render, render_batch
 from ffcv import _core
 from ffcv._core import DecodeError, OpCode
 from photos import as_array, photos
@@ -101,6 +101,50 @@ def test_every_instruction_set_gives_the_same_bits(dtype: type, channels_first: 
                 ).tobytes()
             )
         assert len(set(results)) == 1
+
+
+STRAIGHT = (0.7, 0, 0, 0, 1.3, 0, 0, 0, 1.1, 0, 0.2, 0)  # scaled and shifted only, which has a loop of its own
+MOVING_OPS = [
+    (OpCode.affine, (0, 1, 2, 3, *STRAIGHT)),
+    (OpCode.affine, (1, 1, 2, 3, *STRAIGHT)),
+    (OpCode.gaussian_blur, (2.0, 23)),
+    (OpCode.noise, (1.0, 9.0, 5, 6)),
+    (OpCode.sharpness, (0.3,)),
+]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "area"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.int16, np.float32])  # int16: bfloat16
+@pytest.mark.usefixtures("restore_isa")
+def test_every_instruction_set_resizes_the_same(interpolation: str, dtype: type) -> None:
+    names = [name for name in ("v2", "v3", "v4", "baseline") if _core.select_isa(name)]
+    rng = np.random.default_rng(3)
+    for trial in range(12):
+        height, width = (int(side) for side in rng.integers(1, 160, 2))
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        h, w = int(rng.integers(1, height + 1)), int(rng.integers(1, width + 1))
+        box = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+        size = int(rng.integers(1, 120)), int(rng.integers(1, 120))
+        results = set()
+        for name in names:
+            assert _core.select_isa(name)
+            options: dict = {"dtype": dtype, "interpolation": interpolation, "channels_first": bool(trial & 2)}
+            options |= {"scale": (0.017, 0.018, 0.019), "bias": (-2, -2.1, -1.9), "flip": bool(trial & 1)}
+            results.add(render(image, box, size, MOVING_OPS[trial % 3 :], **options).tobytes())
+        assert len(results) == 1
+
+
+def test_every_number_of_threads_gives_the_same_bits() -> None:
+    rng = np.random.default_rng(4)
+    images = rng.integers(0, 256, (37, 41, 53, 3), np.uint8)
+    ops = [(code, np.tile(np.array([row], np.float32), (len(images), 1))) for code, row in (*ALL_OPS, *MOVING_OPS)]
+    for _, rows in ops:
+        rows[rng.random(len(rows)) < 0.3, 0] = np.nan  # threads' buffers hold other samples' leftovers
+    expected = render_batch(images, ops, threads=1)
+    for threads in (2, 3, 8):
+        np.testing.assert_array_equal(render_batch(images, ops, threads=threads), expected)
+    backwards = render_batch(images[::-1], [(code, rows[::-1].copy()) for code, rows in ops], threads=2)
+    np.testing.assert_array_equal(backwards[::-1], expected)
 
 
 POINT_OPS = [

@@ -179,6 +179,28 @@ def test_values_that_are_no_pixels_are_warned_of(beton: Path) -> None:
     assert torch.equal(back.float(), kept)
 
 
+def test_the_plan_shows_all_arguments_and_what_is_handed_out(beton: Path) -> None:
+    views = {
+        "plain": [T.CenterCrop(8, 0.875), T.RandomSolarization(0.3, 99)],
+        "last": [T.CenterCrop(8, 1.0), T.ToTensor(), T.ToTorchImage()],
+        "first": [T.PadRGBImageDecoder(), T.ToTensor(), T.ToTorchImage(channels_last=False)],
+        "boxes": [T.LabelDecoder(T.CenterCrop(8, 0.5))],
+        "poisoned": [T.CenterCrop(8, 1.0), T.Poison(np.zeros((8, 8, 3)), np.zeros((8, 8)), [1])],
+    }
+    pipelines = {"image": None, "label": [IntDecoder(), T.ReplaceLabel([1, 2], 0)], **views}
+    loader = Loader(beton, 2, custom_field_mapper=dict.fromkeys(views, "image"), pipelines=pipelines)
+    lines = dict(line.split(": ", 1) for line in str(loader.plan).splitlines()[1:])
+    plain = f"core: decode image -> {views['plain'][0]!r} -> {views['plain'][1]!r} -> uint8 [B, H, W, 3]"
+    assert lines["plain"] == plain
+    assert "ratio=0.875" in plain
+    assert "threshold=99" in plain
+    assert lines["last"].endswith("uint8 [B, 3, H, W], channels last in memory")
+    assert lines["first"] == "core: decode image -> PadRGBImageDecoder() -> uint8 [B, 3, H, W]"
+    assert lines["boxes"] == f"numpy: LabelDecoder({views['boxes'][0].decoder!r}) of image"
+    assert lines["poisoned"].endswith("python: Poison(8x8 mask, 1 indices, clamp=(0.0, 255.0))")
+    assert lines["label"].endswith("python: ReplaceLabel(2 indices, 0)")
+
+
 UNSEEDED: list[tuple[Any, list]] = [
     (T.LabelRandomResizedCrop(8), []),
     (T.LabelDecoder(T.CenterCrop(8, 1.0)), [T.LabelColorJitter(0.5, 0.4)]),

@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ffcv.transforms as T
+from ffcv.transforms import torch_ops
 from ffcv.transforms.base import ImageDecoder
 from torchvision_cases import CASES, draw
 
@@ -45,6 +46,26 @@ def test_all_numbers_go_to_the_device_at_once(name: str, dtype: torch.dtype) -> 
         result = transform.apply_torch(images, params)
     assert (result.shape, result.dtype, result.device) == (images.shape, dtype, images.device)
     assert traffic.copies == 1
+
+
+class NoDoubles(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        assert getattr(result, "dtype", None) != torch.float64, func
+        return result
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_no_doubles_where_a_device_has_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    transform = TRANSFORMS[name]
+    params = draw(transform, np.tile(np.array([SIZE]), (BATCH, 1)))
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, *SIZE), np.uint8))
+    exact = transform.apply_torch(images, params)
+    monkeypatch.setattr(torch_ops, "_wide", lambda device: torch.float32)
+    with NoDoubles():
+        result = transform.apply_torch(images, params)
+    changed = (result != exact).float().mean()
+    assert changed <= 0.01, "a pixel may round to its neighbour, now and then"
 
 
 @pytest.mark.parametrize(

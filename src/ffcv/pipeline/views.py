@@ -79,9 +79,10 @@ class ImageView:
         return run_tail(self.tail, self.output.wrap(rendered), params, key)
 
     def __str__(self) -> str:
-        steps = " -> ".join(title_of(step.transform) for step in (self.decoder, *self.transforms))
-        layout = "[B, 3, H, W]" if self.output.channels_first else "[B, H, W, 3]"
-        text = f"{self.name}: core: decode {self.field} -> {steps} -> {self.output.dtype} {layout}"
+        steps = " -> ".join(repr(step.transform) for step in (self.decoder, *self.transforms))
+        layout = "[B, 3, H, W]" if self.output.is_torch_image else "[B, H, W, 3]"
+        memory = ", channels last in memory" * (self.output.is_torch_image and not self.output.channels_first)
+        text = f"{self.name}: core: decode {self.field} -> {steps} -> {self.output.dtype} {layout}{memory}"
         return text + tail_title(self.tail)
 
 
@@ -111,7 +112,7 @@ class ArrayView:
 
     def __str__(self) -> str:
         steps = "".join(f" -> {step.transform!r}" for step in self.labels)
-        return f"{self.name}: numpy: {title_of(self.decoder.transform)} of {self.field}{steps}" + tail_title(self.tail)
+        return f"{self.name}: numpy: {self.decoder.transform!r} of {self.field}{steps}" + tail_title(self.tail)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,9 @@ class ImageDecoder(RandomTransform):
         del heights, widths
         return self
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @staticmethod
     def boxes(params: Any) -> np.ndarray:
         """int32 [B, 4]: top, left, height, width of the crops."""

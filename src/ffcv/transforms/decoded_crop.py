@@ -10,6 +10,9 @@ import torch
 
 from ffcv.transforms.base import TensorTransform
 from ffcv.transforms.crops import RandomResizedCrop
+from ffcv.transforms.tensors import send
+
+SLIVER = 1e-3  # shares of a pixel that OpenCV leaves out
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,40 @@ class DecodedCrop(TensorTransform):
         return np.broadcast_to(np.array(self.crop.output_size, np.int64), sizes.shape)
 
     def apply_torch(self, images: torch.Tensor, params: Any) -> torch.Tensor:
-        mode = {"nearest": "nearest-exact"}.get(self.crop.interpolation, self.crop.interpolation)
-        options: dict[str, Any] = {"mode": mode, "antialias": mode in ("bilinear", "bicubic")}
-        parts = []
-        for image, (top, left, height, width) in zip(images, self.crop.boxes(params).tolist(), strict=True):
-            part = image[None, :, top : top + height, left : left + width].float()
-            parts.append(torch.nn.functional.interpolate(part, self.crop.output_size, **options))
+        resize = _area if self.crop.interpolation == "area" else self._interpolate
+        parts = [
+            resize(image[None, :, top : top + height, left : left + width].float(), self.crop.output_size)
+            for image, (top, left, height, width) in zip(images, self.crop.boxes(params).tolist(), strict=True)
+        ]
         result = torch.cat(parts)
         return result if images.is_floating_point() else result.round().clamp(0, 255).to(images.dtype)
+
+    def _interpolate(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        mode = {"nearest": "nearest-exact"}.get(self.crop.interpolation, self.crop.interpolation)
+        options: dict[str, Any] = {"mode": mode, "antialias": mode in ("bilinear", "bicubic")}
+        return torch.nn.functional.interpolate(image, size, **options)
+
+
+def _area(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """OpenCV's INTER_AREA, as the core does it; torch's mode of that name averages whole pixels only."""
+    before = (image.shape[2], image.shape[3])
+    enlarging = size[0] > before[0] or size[1] > before[1]
+    weights = [_area_weights(old, new, enlarging) for old, new in zip(before, size, strict=True)]
+    down, across = send(weights, image.device)
+    return down @ image @ across.T
+
+
+def _area_weights(old: int, new: int, enlarging: bool) -> np.ndarray:
+    """float64 [new, old]: the share of each old pixel in each new one; csrc/taps.cpp does the same."""
+    scale = 1.0 / (new / old)  # OpenCV's roundings
+    target, source = np.arange(new)[:, None], np.arange(old)[None, :]
+    if enlarging:  # between two pixels, of which the first weighs most as long as it may
+        first = np.minimum((target * scale).astype(np.int64), old - 1)
+        fraction = ((target + 1) - (first + 1) / scale).astype(np.float32)
+        fraction = np.where(fraction <= 0, 0.0, fraction - np.floor(fraction))
+        shares = np.where(source == first, 1.0 - fraction, 0.0) + np.where(source == first + 1, fraction, 0.0)
+    else:
+        low, high = target * scale, np.minimum((target + 1) * scale, old)
+        shares = np.maximum(0.0, np.minimum(source + 1.0, high) - np.maximum(source, low))
+        shares[shares < SLIVER] = 0.0
+    return shares / shares.sum(axis=1, keepdims=True)
