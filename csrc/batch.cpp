@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <mutex>
 
 #include "checksum.h"
@@ -231,20 +232,28 @@ Renderer::~Renderer() = default;
 
 std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<const ViewProgram> views) {
     std::vector<SampleError> errors;
+    std::exception_ptr lost;
     std::mutex mutex;
     if (views.empty()) return errors;
     pool_.run(images.size, [&](size_t worker, size_t sample) {
         const auto failed = [&](const char* message) {
             for (const ViewProgram& view : views) clear(view, sample);
             const std::lock_guard lock(mutex);
-            errors.push_back({sample, message});
+            try {
+                errors.push_back({sample, message});
+            } catch (...) {  // no memory for it: an exception that left this thread would end the process
+                lost = std::current_exception();
+            }
         };
         try {
             workers_[worker]->render(images, views, sample);
         } catch (const std::exception& error) {
             failed(error.what());
+        } catch (...) {
+            failed("an exception of an unknown type");
         }
     });
+    if (lost) std::rethrow_exception(lost);
     std::ranges::sort(errors, {}, &SampleError::position);
     return errors;
 }

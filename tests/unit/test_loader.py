@@ -16,7 +16,7 @@ from datasets import InMemory, photo_samples, write_photos
 from ffcv import DatasetWriter, Loader, OrderOption
 from ffcv.errors import DecodeError
 from ffcv.fields import IntField, RGBImageField
-from ffcv.fields.decoders import BytesDecoder, IntDecoder
+from ffcv.fields.decoders import BytesDecoder, IntDecoder, SimpleRGBImageDecoder
 from ffcv.pipeline import PipelineSpec
 from ffcv.transforms import (
     CenterCrop,
@@ -301,6 +301,13 @@ def test_an_exception_of_a_users_module_reaches_the_consumer(beton: Path) -> Non
         ),
         ({"pipelines": {"image": [CenterCrop((8, 8), 1.0), CenterCrop((8, 8), 1.0)]}}, "must come first"),
         ({"distributed": True}, "nothing says which rank this is"),
+        (
+            {"custom_fields": {"lable": IntField}},
+            r"custom_fields: the file has no field 'lable', did you mean 'label'\?",
+        ),
+        ({"indices": np.ones(COUNT, bool)}, r"got a mask: pass np\.flatnonzero\(mask\)"),
+        ({"indices": [], "pipelines": {"image": CROP}}, "there are no samples at all"),
+        ({"sampler": [1, 2, 3, 4], "shuffle": True}, "shuffle and sampler each decide the order"),
     ],
 )
 def test_bad_arguments_say_what_is_wrong(beton: Path, options: dict, message: str) -> None:
@@ -319,6 +326,9 @@ def test_bad_arguments_say_what_is_wrong(beton: Path, options: dict, message: st
         ({"pipelines": [CROP]}, "pipelines must be a dictionary by name, got list"),
         ({"sampler": iter([1, 2, 3, 4])}, "indices anew every epoch"),
         ({"sampler": 5}, "indices anew every epoch"),
+        ({"num_workers": OrderOption.RANDOM}, r"num_workers must be .*: pass the order by name, order=\.\.\."),
+        ({"rank": "0", "world_size": 2}, "rank must be a whole number, got '0'"),
+        ({"pipelines": {"image": [SimpleRGBImageDecoder]}}, "SimpleRGBImageDecoder is a class: put an instance"),
     ],
 )
 def test_arguments_of_wrong_types_say_what_is_wrong(beton: Path, options: dict, message: str) -> None:
@@ -350,6 +360,24 @@ def test_bad_calls_say_what_is_wrong(beton: Path) -> None:
     for error, message, call in calls:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_names_that_cannot_be_attributes_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "names.beton"
+    fields = {"class": IntField(), "label": IntField(), "_x": IntField()}
+    DatasetWriter(path, fields, num_workers=1).from_indexed_dataset(InMemory([(i, i + 10, i + 20) for i in range(4)]))
+    with pytest.warns(UserWarning, match="cannot be the name of an attribute") as warned:
+        batch = next(iter(Loader(path, 4)))
+    assert batch._fields == ("_0", "label", "_2")
+    assert batch[0].flatten().tolist() == [0, 1, 2, 3]
+    said = [str(warning.message) for warning in warned]
+    assert ["'class'" in said[0], "batch._0" in said[0], "batch[2]" in said[1]] == [True] * 3
+
+
+def test_a_specification_without_transforms_and_a_sampler_without_shuffling(beton: Path) -> None:
+    spec = PipelineSpec("image", CROP[0], transforms=None)
+    loader = Loader(beton, 2, pipelines={"image": spec}, sampler=[5, 3], shuffle=False)
+    assert next(iter(loader)).label.flatten().tolist() == [5, 3]
 
 
 def test_orders_that_are_none_say_so(beton: Path) -> None:

@@ -499,7 +499,7 @@ def test_cores_follow_the_affinity_mask() -> None:
 
 
 def test_what_trainers_look_for(tmp_path: Path) -> None:
-    """Lightning and Hugging Face's Trainer treat a loader as theirs by these; neither is installed here."""
+    """Lightning and Hugging Face's Trainer treat a loader as theirs by these; test_loader_trainers.py runs them."""
     loader = Loader(write_numbers(tmp_path / "numbers.beton", 30), 4, pipelines=NUMBERS_ONLY, shuffle=True, seed=2)
     for name in ("__iter__", "__len__", "state_dict", "load_state_dict", "set_epoch", "batch_size"):
         assert hasattr(loader, name)

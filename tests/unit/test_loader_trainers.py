@@ -1,7 +1,6 @@
 """Inside Lightning's and Hugging Face's trainers: two interrupted epochs see the batches of an uninterrupted run.
 
-Both import torchvision where it is installed, hence `imported`. Lightning is part of the development environment,
-transformers is too large for it: `pip install transformers accelerate`.
+Both import torchvision where it is installed, hence `imported`; both are part of the development environment.
 """
 
 from pathlib import Path

@@ -80,9 +80,12 @@ def _sources(reader: Reader, pipelines: Pipelines, mapper: Mapping[str, str]) ->
 
 def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | PipelineSpec | None, seed: int) -> View:
     if isinstance(pipeline, PipelineSpec):
-        operations = [pipeline.decoder] * (pipeline.decoder is not None) + list(pipeline.transforms)
+        operations = [pipeline.decoder] * (pipeline.decoder is not None) + list(pipeline.transforms or [])
     else:
         operations = list(pipeline or [])
+    for each in operations:
+        if isinstance(each, type):
+            raise TypeError(f"pipeline {name!r}: {each.__name__} is a class: put an instance of it there")
     operations = operations or [ToTensor()]
     field = reader.fields[source]
     is_image = {"height", "width", "mode", "data_ptr"} <= set(field.metadata_type.names or ())

@@ -48,6 +48,11 @@ class Cut:
         Raises:
             ValueError: `samples` do not fill a batch that must be full, or 'skip' would make ranks' batches unequal.
         """
+        if self.drop_last and samples == 0:
+            raise ValueError(
+                "there are no samples at all: the file is empty, indices= chooses none, or filter() has kept none; "
+                "drop_last=False makes a loader without batches of that"
+            )
         if self.drop_last and samples < self.step:
             ranks = f" on each of {self.world_size} ranks" if self.world_size > 1 else ""
             raise ValueError(

@@ -130,6 +130,9 @@ class Loader:
         seed = None if seed is None else whole("seed", seed)
         self._options = options
         self.reader = Reader(options["path"], custom_fields=dict(custom_fields or {}))
+        for name in custom_fields or {}:
+            if name not in self.reader.field_names:
+                raise ValueError(f"custom_fields: {unknown(name, self.reader.field_names)}")
         self.path = self.fname = self.reader.path
         options["path"] = os.path.abspath(self.path)  # opened again by `filter` and where it is unpickled
         self.num_workers = available_cores() if num_workers < 1 else num_workers

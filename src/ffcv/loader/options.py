@@ -40,8 +40,10 @@ def whole(name: str, value: Any, least: int | None = None, most: int | None = No
         TypeError: It is no whole number.
         ValueError: It is less than `least` or more than `most`.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if isinstance(value, bool | type) or not hasattr(value, "__index__"):
+        is_order = isinstance(value, OrderOption) or (isinstance(value, type) and issubclass(value, TraversalOrder))
+        hint = ": pass the order by name, order=..." if is_order else ""
+        raise TypeError(f"{name} must be a whole number, got {value!r}{hint}")
     number = operator.index(value)
     if least is not None and number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
@@ -59,6 +61,8 @@ def choose_order(
         TypeError: `order` is none.
         ValueError: `order`, `shuffle` and `sampler` contradict each other.
     """
+    if sampler is not None and shuffle is False:
+        shuffle = None  # as in torch: it only says that nothing else shuffles
     given = [
         name for name, value in (("order", order), ("shuffle", shuffle), ("sampler", sampler)) if value is not None
     ]
@@ -94,6 +98,8 @@ def check_indices(indices: Sequence[int] | np.ndarray | None, num_samples: int) 
     if indices is None:
         return None
     result = np.asarray(indices)
+    if result.dtype == bool:
+        raise ValueError("indices must be whole numbers, got a mask: pass np.flatnonzero(mask)")
     if result.ndim != 1 or (result.size and not np.issubdtype(result.dtype, np.integer)):
         raise ValueError(f"indices must be a flat list of integers, got {result.dtype} {list(result.shape)}")
     if result.size and not (result.min() >= 0 and result.max() < num_samples):

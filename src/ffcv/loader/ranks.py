@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
+from ffcv.loader.options import whole
+
 
 class Ranks(NamedTuple):
     """This process among those that share an epoch."""
@@ -30,7 +32,7 @@ def find_ranks(distributed: bool, rank: int | None, world_size: int | None) -> R
     if (rank is None) != (world_size is None):
         raise ValueError(f"rank and world_size belong together, got rank={rank} and world_size={world_size}")
     if rank is not None and world_size is not None:
-        return _checked(rank, world_size, "rank= and world_size=")
+        return _checked(whole("rank", rank), whole("world_size", world_size), "rank= and world_size=")
     if not distributed:
         return Ranks(0, 1)
     if _initialised():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +47,13 @@ class Plan:
         self._owned = OwnedAllocations(reader) if any(isinstance(view, CustomView) for view in views) else None
         names = [view.name for view in views] + ["sample_index"] * return_indices + ["params"] * return_params
         self.batch_type = batch_type(tuple(names))
+        for name, given in zip(names, self.batch_type._fields, strict=True):
+            if name != given:
+                warnings.warn(
+                    f"{name!r} cannot be the name of an attribute in Python: this element of a batch is batch.{given}, "
+                    f"or batch[{names.index(name)}]",
+                    stacklevel=4,
+                )
 
     def __str__(self) -> str:
         decodes = [self._decode_title(field, views) for field, views in self._image_views().items()]

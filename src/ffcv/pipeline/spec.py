@@ -9,8 +9,8 @@ from typing import Any
 
 @dataclass
 class PipelineSpec:
-    """A pipeline over the field `source`: its decoder (None: the field's default) and what follows."""
+    """A pipeline over the field `source`: its decoder (None: the field's default) and what follows (None: nothing)."""
 
     source: str
     decoder: Any = None
-    transforms: Sequence[Any] = field(default_factory=list)
+    transforms: Sequence[Any] | None = field(default_factory=list)

@@ -33,7 +33,7 @@ class SequentialContiguous(Sequential):
     def __init__(self, loader: Loader) -> None:
         super().__init__(loader)
         self._own = _Parts(loader.world_size, loader.batch_size)
-        self._begun: dict[int, _Parts] = {}  # by epoch, those that began elsewhere
+        self._begun: tuple[int, _Parts] | None = None  # the epoch that began elsewhere, and how
 
     def sample_order(self, epoch: int) -> LazyOrder:
         size, select = self.loader.selection.size, self.loader.selection.at
@@ -45,10 +45,10 @@ class SequentialContiguous(Sequential):
         return {"parts": parts.count, "samples_a_piece": parts.piece}
 
     def load_state_dict(self, epoch: int, state: dict[str, Any]) -> None:
-        self._begun[epoch] = _Parts(int(state["parts"]), int(state["samples_a_piece"]))
+        self._begun = epoch, _Parts(int(state["parts"]), int(state["samples_a_piece"]))
 
     def _parts(self, epoch: int) -> _Parts:
-        return self._begun.get(epoch, self._own)
+        return self._begun[1] if self._begun is not None and self._begun[0] == epoch else self._own
 
 
 @dataclass(frozen=True)
