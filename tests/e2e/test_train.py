@@ -240,6 +240,11 @@ def test_the_command_ends_with_a_table(digits: Path, tmp_path: Path, capsys: pyt
     printed = capsys.readouterr().out
     for word in ("images/s", "raw pixels", "random initialisation", "trained", "linear probe"):
         assert word in printed
+    command(digits, tmp_path, "--resume", "auto")
+    printed = capsys.readouterr().out
+    assert "all 1 epochs were trained before" in printed
+    assert "raw pixels" in printed
+    assert "images/s" not in printed
 
 
 def test_a_table_that_memory_has_no_room_for_is_left_out(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ffcv.ssl import collapse, methods
+from ffcv.ssl.losses import in_float32
 from ffcv.ssl.methods import barlow, byol, dino, lejepa, mocov3, nnclr, simsiam, supervised, swav, vicreg
 
 Array = NDArray[np.float64]
@@ -197,6 +198,19 @@ def test_loss_and_gradient_stay_finite_in_float32(name: str, kind: str) -> None:
     gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
     assert torch.isfinite(loss)
     assert all(torch.isfinite(g).all() for g in gradients if g is not None)
+
+
+def test_losses_widen_tensors_wherever_they_stand_among_the_arguments() -> None:
+    half = torch.full((4, 4), 1 + 2**-7, dtype=torch.bfloat16)
+
+    @in_float32
+    def product(factor: float, none: tuple[Tensor, ...], both: list[Tensor]) -> Tensor:
+        return factor * both[0] @ both[1]
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = product(2.0, (), [half, half])
+    assert found.dtype == torch.float32
+    assert torch.equal(found, 2 * half.float() @ half.float())
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,13 @@ def run(settings: Config) -> None:
     if not done.is_main:
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        f"trained {done.epochs} epochs in {done.train_s / 60:.1f} minutes at {done.images_per_s:,.0f} images/s; "
-        f"wrote {done.checkpoint}"
-    )
+    if done.train_s:
+        console.print(
+            f"trained {done.epochs} epochs in {done.train_s / 60:.1f} minutes at {done.images_per_s:,.0f} images/s; "
+            f"wrote {done.checkpoint}"
+        )
+    else:
+        console.print(f"all {done.epochs} epochs were trained before; {done.checkpoint} has them")
     if settings.data.label is None or len(evaluate.parts(settings)[1]) == 0:
         console.print("no labels or no held-out images: nothing to evaluate")
     elif settings.evaluation.table:

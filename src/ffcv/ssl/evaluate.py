@@ -299,7 +299,7 @@ def table(scores: dict[str, Score], config: Config, images_per_s: float) -> Tabl
     )
     result = Table(
         title=f"Accuracy on {len(test):,} held-out images",
-        caption=f"{labels}; trained at {images_per_s:,.0f} images/s",
+        caption=labels + (f"; trained at {images_per_s:,.0f} images/s" if images_per_s else ""),
     )
     for heading in ("representation", "k-NN %", "linear probe %"):
         result.add_column(heading, justify="left" if heading == "representation" else "right")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
@@ -26,11 +26,18 @@ def in_float32(loss: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(loss)
     def widened(*args: P.args, **kwargs: P.kwargs) -> R:
         wide = cast(Any, _widen(args))
-        first = wide[0] if isinstance(wide[0], Tensor) else wide[0][0]
-        with torch.autocast(first.device.type, enabled=False):
+        with torch.autocast(next(_tensors(wide)).device.type, enabled=False):
             return loss(*wide, **kwargs)
 
     return widened
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
 
 
 def _widen(value: Any) -> Any:
