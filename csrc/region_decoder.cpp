@@ -12,7 +12,8 @@ namespace ffcv {
 
 namespace {
 
-constexpr size_t row_padding = 64;           // kernels read whole registers
+constexpr size_t row_margin = 64;            // left of a plane's rows: a sample is repeated there
+constexpr size_t row_padding = 64;           // right of them: kernels read whole registers
 constexpr size_t largest_planes = 64 << 20;  // of memory beside the pixels; libjpeg-turbo needs a few rows only
 
 uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
@@ -218,8 +219,8 @@ bool RegionDecoder::choose_mcus(const Region& wanted) {
     size_t offsets[3], total = 0;
     for (size_t i = 0; i < static_cast<size_t>(num_components_); ++i) {
         Component& c = components_[i];
-        c.stride = static_cast<size_t>(columns_.size() * 8 * c.across) + row_padding;
-        offsets[i] = total;
+        c.stride = row_margin + static_cast<size_t>(columns_.size() * 8 * c.across) + row_padding;
+        offsets[i] = total + row_margin;
         total += c.stride * static_cast<size_t>(rows_.size() * 8 * c.down);
     }
     if (total > largest_planes) return false;
@@ -261,25 +262,29 @@ bool RegionDecoder::collect_entropy_data(std::span<const uint8_t> scan) {
     return static_cast<long long>(segment_ends_.size()) == segments;
 }
 
+// Row `y` of a component, from sample `first`; where chroma is halved across, the samples at the image's edges are
+// repeated beyond them.
+uint8_t* RegionDecoder::row_of(const Component& c, int y, int first, int count) const {
+    const int top = rows_.begin * 8 * c.down, left = columns_.begin * 8 * c.across;
+    uint8_t* const row =
+        c.plane + static_cast<size_t>(std::clamp(y, 0, c.height - 1) - top) * c.stride + (first - left);
+    if (first == 0) row[-1] = row[0];
+    if (first + count == c.width) row[count] = row[count - 1];
+    return row;
+}
+
 // Rows `rows` of the image, columns of `wanted`, to their place in `out`.
 void RegionDecoder::convert_rows(const Region& wanted, Range rows, uint8_t* out) {
     const Component& luma = components_[0];
-    const size_t stride = static_cast<size_t>(wanted.width) * 4;
-    const int luma_left = columns_.begin * 8 * luma.across, luma_top = rows_.begin * 8 * luma.down;
-    // Chroma: the samples that the region needs, with one more on either side, repeated beyond the image's edge.
     const bool across = num_components_ == 3 && luma.across == 2, down = num_components_ == 3 && luma.down == 2;
-    const int first = wanted.left / 2, count = (wanted.left + wanted.width - 1) / 2 - first + 1;
-    const size_t padded = static_cast<size_t>(count) + 2 + row_padding;
-    uint8_t* const scratch = grown(row_scratch_, 2 * padded + 2 * (2 * padded) + 2 * padded + 64);
-    uint8_t* const near = scratch;
-    uint8_t* const far = near + padded;
-    uint8_t* const upsampled[2] = {far + padded, far + 3 * padded};
-    int16_t* const sums = reinterpret_cast<int16_t*>(scratch + ((6 * padded + 1) & ~size_t{1}));
+    const int first = across ? wanted.left / 2 : wanted.left;  // of the chroma samples
+    const int count = across ? (wanted.left + wanted.width - 1) / 2 - first + 1 : wanted.width;
+    const size_t upsampled_row = 2 * static_cast<size_t>(count) + row_padding;
+    uint8_t* const scratch = grown(row_scratch_, 2 * upsampled_row);
 
     for (int y = rows.begin; y < rows.end; ++y) {
-        const uint8_t* const luma_row =
-            luma.plane + static_cast<size_t>(y - luma_top) * luma.stride + (wanted.left - luma_left);
-        uint8_t* const target = out + static_cast<size_t>(y - wanted.top) * stride;
+        const uint8_t* const luma_row = row_of(luma, y, wanted.left, wanted.width);
+        uint8_t* const target = out + static_cast<size_t>(y - wanted.top) * static_cast<size_t>(wanted.width) * 4;
         if (num_components_ == 1) {
             kernels().grey_to_rgb(luma_row, wanted.width, target);
             continue;
@@ -287,29 +292,16 @@ void RegionDecoder::convert_rows(const Region& wanted, Range rows, uint8_t* out)
         const uint8_t* chroma[2];
         for (size_t i = 0; i < 2; ++i) {
             const Component& c = components_[i + 1];
-            const auto row = [&](int number) {
-                const int inside = std::clamp(number, 0, c.height - 1) - rows_.begin * 8;
-                return c.plane + static_cast<size_t>(inside) * c.stride;
-            };
-            if (!across) {
-                chroma[i] = row(y) + (wanted.left - columns_.begin * 8);
-                continue;
-            }
-            const int offset = columns_.begin * 8;
-            const auto copy = [&](const uint8_t* from, uint8_t* to) {
-                std::memcpy(to + 1, from + (first - offset), static_cast<size_t>(count));
-                to[0] = from[std::max(first - 1, 0) - offset];
-                to[count + 1] = from[std::min(first + count, c.width - 1) - offset];
-            };
-            const int number = down ? y / 2 : y;
-            copy(row(number), near);
-            if (down) {
-                copy(row(y % 2 == 0 ? number - 1 : number + 1), far);
-                kernels().upsample_both(near + 1, far + 1, count, sums, upsampled[i]);
-            } else {
-                kernels().upsample_across(near + 1, count, upsampled[i]);
-            }
-            chroma[i] = upsampled[i] + wanted.left % 2;
+            const uint8_t* const near = row_of(c, down ? y / 2 : y, first, count);
+            chroma[i] = near;
+            if (!across) continue;
+            uint8_t* const upsampled = scratch + i * upsampled_row;
+            if (down)
+                kernels().upsample_both(near, row_of(c, y % 2 == 0 ? y / 2 - 1 : y / 2 + 1, first, count), count,
+                                        upsampled);
+            else
+                kernels().upsample_across(near, count, upsampled);
+            chroma[i] = upsampled + wanted.left % 2;
         }
         kernels().ycbcr_to_rgb(luma_row, chroma[0], chroma[1], wanted.width, target);
     }

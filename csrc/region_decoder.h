@@ -54,6 +54,7 @@ private:
     bool choose_mcus(const Region& wanted);
     bool collect_entropy_data(std::span<const uint8_t> scan);
     bool decode_mcus();
+    uint8_t* row_of(const Component& c, int y, int first, int count) const;
     void convert_rows(const Region& wanted, Range rows, uint8_t* out);
 
     std::array<std::unique_ptr<HuffmanTable>, 8> tables_;  // DC tables by number, then AC tables

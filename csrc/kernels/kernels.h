@@ -104,8 +104,9 @@ struct KernelTable {
     bool (*skip_mcus)(EntropyBits& bits, const Mcu& mcu, int count);
     // Twice as many samples in a row, from `count` and one more on either side ("fancy upsampling": a triangle filter).
     void (*upsample_across)(const uint8_t* samples, int count, uint8_t* out);
-    // The same for a row that lies between `near` and `far`, nearer to `near`; `scratch` holds count + 2 numbers.
-    void (*upsample_both)(const uint8_t* near, const uint8_t* far, int count, int16_t* scratch, uint8_t* out);
+    // The same for a row that lies between `near` and `far`, nearer to `near`. Up to 63 bytes behind rows are read or
+    // written.
+    void (*upsample_both)(const uint8_t* near, const uint8_t* far, int count, uint8_t* out);
     // A row of components -> interleaved RGB of four bytes a pixel; up to 63 bytes behind the components' rows are
     // read.
     void (*ycbcr_to_rgb)(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int width, uint8_t* rgb);

@@ -55,6 +55,7 @@ inline Bytes narrow(Ints x) { return (Bytes)_mm512_cvtepi32_epi8((__m512i)x); }
 inline Bytes narrow_clamped(Ints x) {
     return (Bytes)_mm512_cvtusepi32_epi8(_mm512_max_epi32((__m512i)x, _mm512_setzero_si512()));
 }
+inline Words widen(WideBytes x) { return (Words)_mm512_cvtepu8_epi16((__m256i)x); }
 inline WideBytes narrow(Words x) { return (WideBytes)_mm512_cvtepi16_epi8((__m512i)x); }
 inline Words interleave_low(Words a, Words b) { return (Words)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
 inline Words interleave_high(Words a, Words b) { return (Words)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
@@ -92,6 +93,7 @@ inline Floats truncate(Floats x) {
 }
 #elif defined(__AVX2__)
 inline Ints widen(Bytes x) { return (Ints)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)x)); }
+inline Words widen(WideBytes x) { return (Words)_mm256_cvtepu8_epi16((__m128i)x); }
 inline WideBytes narrow(Words x) {
     return (WideBytes)_mm_packus_epi16(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
 }
@@ -125,6 +127,7 @@ inline Floats larger(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)
 inline Floats truncate(Floats x) { return (Floats)_mm256_round_ps((__m256)x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 #elif defined(__SSE4_1__)
 inline Ints widen(Bytes x) { return (Ints)_mm_cvtepu8_epi32(_mm_cvtsi32_si128((int32_t)x)); }
+inline Words widen(WideBytes x) { return (Words)_mm_cvtepu8_epi16(_mm_cvtsi64_si128((int64_t)x)); }
 inline WideBytes narrow(Words x) { return (WideBytes)_mm_cvtsi128_si64(_mm_packus_epi16((__m128i)x, (__m128i)x)); }
 inline Bytes narrow_clamped(Ints x) {
     const __m128i words = _mm_packs_epi32((__m128i)x, (__m128i)x);
@@ -155,6 +158,7 @@ inline Floats larger(Floats a, Floats b) { return (Floats)_mm_max_ps((__m128)a, 
 inline Floats truncate(Floats x) { return (Floats)_mm_round_ps((__m128)x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 #else
 inline Ints widen(Bytes x) { return __builtin_convertvector(x, Ints); }
+inline Words widen(WideBytes x) { return __builtin_convertvector(x, Words); }
 inline Bytes narrow(Ints x) { return __builtin_convertvector(x, Bytes); }
 inline WideBytes narrow(Words x) { return __builtin_convertvector(x, WideBytes); }
 inline Bytes narrow_clamped(Ints x) {

@@ -27,7 +27,7 @@ void pack_uint8(const Planar&, bool, uint8_t*);
 bool decode_mcus(EntropyBits&, Mcu&, int);
 bool skip_mcus(EntropyBits&, const Mcu&, int);
 void upsample_across(const uint8_t*, int, uint8_t*);
-void upsample_both(const uint8_t*, const uint8_t*, int, int16_t*, uint8_t*);
+void upsample_both(const uint8_t*, const uint8_t*, int, uint8_t*);
 void ycbcr_to_rgb(const uint8_t*, const uint8_t*, const uint8_t*, int, uint8_t*);
 void grey_to_rgb(const uint8_t*, int, uint8_t*);
 

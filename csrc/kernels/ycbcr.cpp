@@ -44,6 +44,12 @@ inline void convert(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, u
     }
 }
 
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+inline Words low_byte_first(Words first, Words second) { return first | second << 8; }
+#else
+inline Words low_byte_first(Words first, Words second) { return first << 8 | second; }
+#endif
+
 }  // namespace
 
 void ycbcr_to_rgb(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int width, uint8_t* rgb) {
@@ -66,12 +72,12 @@ void upsample_across(const uint8_t* samples, int count, uint8_t* out) {
     }
 }
 
-void upsample_both(const uint8_t* near, const uint8_t* far, int count, int16_t* scratch, uint8_t* out) {
-    int16_t* const sums = scratch + 1;
-    for (int i = -1; i <= count; ++i) sums[i] = static_cast<int16_t>(3 * near[i] + far[i]);
-    for (int i = 0; i < count; ++i) {
-        out[2 * i] = static_cast<uint8_t>((3 * sums[i] + sums[i - 1] + 8) >> 4);
-        out[2 * i + 1] = static_cast<uint8_t>((3 * sums[i] + sums[i + 1] + 7) >> 4);
+void upsample_both(const uint8_t* near, const uint8_t* far, int count, uint8_t* out) {
+    const auto sums = [&](int i) { return 3 * widen(load<WideBytes>(near + i)) + widen(load<WideBytes>(far + i)); };
+    for (int i = 0; i < count; i += 2 * lanes) {
+        const Words three = 3 * sums(i);
+        const Words even = (three + sums(i - 1) + 8) >> 4, odd = (three + sums(i + 1) + 7) >> 4;
+        store(out + 2 * i, low_byte_first(even, odd));
     }
 }
 
