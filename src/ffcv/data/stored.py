@@ -91,7 +91,7 @@ class StoredReader:
         metadata = self._reader.rows(row, row + 1)
         others = _pointers_of_known_fields(self._reader, metadata)
         values: dict[str, StoredValue] = {}
-        found: dict[int, str] = {}
+        found: set[int] = set()
         for name in self.names:
             leaves = list(integer_leaves(metadata[name]))
             numbers = np.concatenate([np.empty(0, np.uint64), *(leaf.astype(np.uint64).reshape(-1) for leaf in leaves)])
@@ -101,7 +101,7 @@ class StoredReader:
                     continue
                 if pointer in found:
                     self._refuse(row, name, f"two of its numbers are {pointer}, where bytes of the sample begin")
-                found[pointer] = name
+                found.add(pointer)
                 allocations[pointer] = self._reader.read(pointer)
             values[name] = StoredValue(metadata[name].copy(), allocations)
         used = sum(len(content) > 0 for value in values.values() for content in value.allocations.values())
