@@ -218,7 +218,7 @@ def test_torch_modules_and_printing_the_plan(beton: Path) -> None:
     loader = Loader(beton, 4, pipelines={"image": [*plain, Halve()], "b": plain}, custom_field_mapper={"b": "image"})
     batch = next(iter(loader))
     assert torch.equal(batch.image, batch.b * 0.5)
-    assert "-> float32 [B, H, W, 3] -> python: Halve()" in str(loader.plan)
+    assert "-> float32 [B, 3, H, W], channels last in memory -> python: Halve()" in str(loader.plan)
 
 
 def wait_for_threads(count: int) -> int:
