@@ -135,11 +135,10 @@ def resume_lines(beton: Path, reference: list[Samples]) -> list[str]:
         next(iterator)
         state = running.state_dict()
         left = flat(reference)[8 * step :]
-        others = (2, 4, 8) if step == 3 else ()
         for world_size, options in (
             (1, {"batch_size": 8}),
             (3, {"batch_size": 5, "os_cache": False}),
-            *((ranks, {"batch_size": 16 // ranks}) for ranks in others),
+            *((ranks, {"batch_size": 16 // ranks}) for ranks in (2, 4, 8)),
         ):
             same = flat(epoch_of(beton, world_size, state, **options)) == (left or next_epoch)
             name = f"resumed after step {step} onto {world_size} ranks"
