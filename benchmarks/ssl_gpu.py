@@ -63,12 +63,20 @@ def measure(arguments: argparse.Namespace, train: Path, val: Path, folder: Path)
         "data_stall": sum(float(row["wait_s"]) for row in epochs) / sum(float(row["seconds"]) for row in epochs),
         "curve": curve,
     }
+    save(results, arguments.json)
     for name, options in PROTOCOLS.items():
         begin = time.perf_counter()
         judged = summarise(folder, train, EvalOptions(**{**vars(options), "val": val}))
         results[name] = judged["results"]
         results[f"{name}_s"] = time.perf_counter() - begin
+        save(results, arguments.json)
     return results
+
+
+def save(results: dict[str, Any], path: Path | None) -> None:
+    """What is known so far."""
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def main() -> None:
@@ -91,10 +99,7 @@ def main() -> None:
                 sys.exit(f"{arguments.data}: no such archive; give one with --data, or --train and --val")
             train, val = (prepare(arguments.data, folder, part) for part in ("all", "test"))
         results = measure(arguments, train, val, folder / "run")
-    text = json.dumps(results, indent=1)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,11 @@ def _wide(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def divided(x: Tensor, number: float) -> Tensor:
+    """x / number, rounded once: by a plain number, torch on a GPU multiplies by its rounded reciprocal."""
+    return x / torch.full((), number, device=x.device)
+
+
 def luma(x: Tensor, whole: bool) -> Tensor:
     """Grey values, float32 [B, 1, H, W]."""
     r, g, b = x.split(1, dim=1)
@@ -125,13 +130,14 @@ def _hue(x: Tensor, turns: Tensor, whole: bool, faces: Tensor) -> Tensor:
     green = torch.where(r >= b, 1.0 + middle, 3.0 - middle)
     blue = torch.where(r >= g, 5.0 - middle, 3.0 + middle)
     sixths = torch.where(r == high, red, torch.where(g == high, green, blue))
-    turn = torch.where(sixths < 0, sixths / 6.0 + 1.0, sixths / 6.0)
+    turn = divided(sixths, 6.0)
+    turn = torch.where(sixths < 0, turn + 1.0, turn)
     hue = torch.where(spread == 0, 0.0, step(turn * 255.0)) + torch.trunc(turns * 255.0)
     hue = torch.remainder(hue, 256.0)
-    saturation = step(spread / high.clamp(min=1.0) * 255.0) / 255.0
+    saturation = divided(step(spread / high.clamp(min=1.0) * 255.0), 255.0)
 
-    face = torch.floor(hue * 6.0 / 255.0)
-    f = (hue * 6.0 - face * 255.0) / 255.0
+    face = torch.floor(divided(hue * 6.0, 255.0))
+    f = divided(hue * 6.0 - face * 255.0, 255.0)
     half = 0.5 if whole else 0.0
     p = step(high * (1.0 - saturation) + half)
     q = step(high * (1.0 - saturation * f) + half)
@@ -309,7 +315,7 @@ def _sharpness(x: Tensor, given: Rows, whole: bool) -> Tensor:
     kernel = torch.ones(1, 1, 3, 3, device=x.device)
     kernel[0, 0, 1, 1] = 5.0
     smooth = torch.nn.functional.conv2d(x.reshape(-1, 1, height, width), kernel).view(len(x), 3, height - 2, width - 2)
-    smooth = torch.floor((2.0 * smooth + 13.0) / 26.0) if whole else smooth / 13.0
+    smooth = torch.floor(divided(2.0 * smooth + 13.0, 26.0)) if whole else smooth / 13.0
     result = x.clone()
     inner = result[:, :, 1:-1, 1:-1]
     inner.copy_(blend(smooth, inner.clone(), given.column(0), whole))
