@@ -312,8 +312,7 @@ def _sharpness(x: Tensor, given: Rows, whole: bool) -> Tensor:
     height, width = x.shape[2:]
     if min(height, width) < 3:
         return x
-    kernel = torch.ones(1, 1, 3, 3, device=x.device)
-    kernel[0, 0, 1, 1] = 5.0
+    kernel = torch.where(torch.arange(9, device=x.device) == 4, 5.0, 1.0).view(1, 1, 3, 3)
     smooth = torch.nn.functional.conv2d(x.reshape(-1, 1, height, width), kernel).view(len(x), 3, height - 2, width - 2)
     smooth = torch.floor(divided(2.0 * smooth + 13.0, 26.0)) if whole else smooth / 13.0
     result = x.clone()
