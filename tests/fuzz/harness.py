@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -272,7 +273,8 @@ def exercise_file(path: Path) -> bool:
 def _load(path: Path, reader: Reader) -> None:
     """One epoch through the loader, which looks at tables and bytes with code of its own."""
     crops = {name: [CenterCrop((16, 16), 1.0)] for name, field in reader.fields.items() if type(field) is RGBImageField}
-    with contextlib.suppress(*OUR_ERRORS):
+    with contextlib.suppress(*OUR_ERRORS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of names that mutation made, which are no attributes' in Python
         options: dict[str, Any] = {"order": OrderOption.SEQUENTIAL, "drop_last": False, "on_error": "skip"}
         with Loader(path, 4, num_workers=1, pipelines=crops, **options) as loader:
             for _ in loader:

@@ -91,7 +91,7 @@ def test_one_decoder_for_two_fields(small: Path) -> None:
 
 def test_output_size_stays_the_users(small: Path) -> None:
     """Also of a decoder inside a label decoder; only what is learned of a file is kept apart."""
-    crop = RandomResizedCrop((16, 16))
+    crop = RandomResizedCrop((16, 16), seed=1)
     pipelines = {"image": [crop, ToTensor()], "box": [LabelDecoder(crop)]}
     loader = Loader(small, COUNT, pipelines=pipelines, custom_field_mapper={"box": "image"})
     crop.output_size = (24, 24)

@@ -346,7 +346,8 @@ class Loader:
         self._renderers: dict[int, _core.Renderer] = {}
         self._streams = SideStreams(gpus_of(views))
         rendered = sum(isinstance(view, ImageView) for view in views)
-        self._slots = SlotPool(rendered, self.batches_ahead, self.ahead_bytes, pin_memory=bool(self._streams))
+        # one more batch than lie ahead: that which its user has just let go
+        self._slots = SlotPool(rendered, self.batches_ahead + 1, self.ahead_bytes, pin_memory=bool(self._streams))
         self.traversal_order = order(self, **kwargs)
         self._counted: tuple[int, int] | None = None
 
