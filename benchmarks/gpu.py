@@ -65,9 +65,9 @@ def prepare(data: Path, path: Path, count: int, longer_side: int = 512) -> None:
     DatasetWriter(path, fields, num_workers=1).from_indexed_dataset(Repeated())
 
 
-def loader(path: Path, view: list[Any]) -> Loader:
-    """Two such views of each image, the second solarised, too, where there is colour to change."""
-    second = [*view[:-1], T.RandomSolarization(0.2, 128), view[-1]]
+def loader(path: Path, view: list[Any], solarize_at: int) -> Loader:
+    """Two such views of each image, the second solarised as well, at that place of its pipeline."""
+    second = [*view[:solarize_at], T.RandomSolarization(0.2, 128), *view[solarize_at:]]
     return Loader(
         path,
         BATCH,
@@ -92,25 +92,15 @@ def rate(batches: Loader) -> float:
 
 def deliver(path: Path) -> dict[str, float]:
     figures = {}
+    pixels = [T.RandomResizedCrop((224, 224)), T.RandomHorizontalFlip(0.5), *COLOUR]
     for name, dtype in (("float32", np.float32), ("bfloat16", torch.bfloat16)):
-        crop = [T.RandomResizedCrop((224, 224)), T.RandomHorizontalFlip(0.5), *COLOUR]
-        view = [*crop, T.ToTensor(), T.ToDevice("cuda"), T.ToTorchImage(), T.NormalizeImage(MEAN, STD, dtype)]
-        folded = [*crop, T.NormalizeImage(MEAN, STD, dtype), T.ToTensor(), T.ToTorchImage(), T.ToDevice("cuda")]
-        if dtype is torch.bfloat16:
-            folded = [*crop, T.ToTensor(), T.NormalizeImage(MEAN, STD, dtype), T.ToTorchImage(), T.ToDevice("cuda")]
-        second = [*folded]
-        second.insert(len(crop), T.RandomSolarization(0.2, 128))
-        with Loader(
-            path,
-            BATCH,
-            order=OrderOption.RANDOM,
-            seed=0,
-            pipelines={"image": folded, "image2": second, "label": None},
-            custom_field_mapper={"image2": "image"},
-        ) as batches:
-            figures[f"{name} from the core, images/s"] = rate(batches)
-        with loader(path, view) as batches:
-            figures[f"uint8 from the core, {name} on the GPU, images/s"] = rate(batches)
+        normalize, move = T.NormalizeImage(MEAN, STD, dtype), T.ToDevice("cuda")
+        for where, tail in (
+            (f"{name} from the core", [T.ToTensor(), normalize, T.ToTorchImage(), move]),
+            (f"uint8 from the core, {name} on the GPU", [T.ToTensor(), move, T.ToTorchImage(), normalize]),
+        ):
+            with loader(path, [*pixels, *tail], len(pixels)) as batches:
+                figures[f"{where}, images/s"] = rate(batches)
     return figures
 
 
@@ -119,7 +109,8 @@ def stage(path: Path) -> dict[str, float]:
     crop = [T.RandomResizedCrop((224, 224)), T.RandomHorizontalFlip(0.5), T.ToTensor(), T.ToDevice("cuda")]
     figures = {}
     for name, operations in (("colour", COLOUR), ("colour and blur", (*COLOUR, BLUR))):
-        with loader(path, [*crop, T.ToTorchImage(), *operations, last]) as batches:
+        view = [*crop, T.ToTorchImage(), *operations, last]
+        with loader(path, view, len(view) - 1) as batches:
             figures[f"{name} on the GPU, images/s"] = rate(batches)
     images = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8, device="cuda")
     sizes = np.full((BATCH, 2), 224)
