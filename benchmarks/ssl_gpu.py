@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--val", type=Path, help=".beton of the test images")
     parser.add_argument("--recipe", default="simclr_cifar10_rn18")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="that keeps the run; --options --resume auto goes on with it")
     parser.add_argument("--json", type=Path, help="where to save the figures")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="of 'ffcv train'")
     arguments = parser.parse_args()
@@ -98,7 +99,7 @@ def main() -> None:
             if not arguments.data.is_file():
                 sys.exit(f"{arguments.data}: no such archive; give one with --data, or --train and --val")
             train, val = (prepare(arguments.data, folder, part) for part in ("all", "test"))
-        results = measure(arguments, train, val, folder / "run")
+        results = measure(arguments, train, val, arguments.folder or folder / "run")
     print(json.dumps(results, indent=1))
 
 
