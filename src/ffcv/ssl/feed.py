@@ -19,7 +19,7 @@ from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.methods import Method
 from ffcv.transforms import Convert, Squeeze, ToDevice, ToTensor
 
-_HALVES = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
+_HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class Batch(NamedTuple):
