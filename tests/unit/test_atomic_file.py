@@ -23,8 +23,7 @@ FIELDS = {"blob": BytesField(), "i": IntField()}
 
 
 ENDLESS = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
+import sys, time
 from ffcv.fields import BytesField, IntField
 from ffcv.writer import DatasetWriter
 class Slow:
