@@ -95,10 +95,10 @@ def engine_alone(loader: Loader) -> np.ndarray:
     """The same batches, one after the other, in this thread."""
     order = loader.traversal_order.sample_order(0)
     batches = [order[i : i + loader.batch_size] for i in range(0, len(loader) * loader.batch_size, loader.batch_size)]
-    renderer, slots = loader._renderer(), loader._slots
+    maker = loader._maker()
     began = clocks()
     for number, samples in enumerate(batches):
-        batch = loader.plan.render(BatchKey(samples, 0, number), renderer, slots.allocate)
+        batch = maker.plan.render(BatchKey(samples, 0, number), maker.renderer, maker.slots.allocate)
         del batch
     return clocks() - began
 
