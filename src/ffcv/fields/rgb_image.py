@@ -203,7 +203,7 @@ def exif_orientation(jpeg: bytes) -> int:
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg))  # which reads its segments only
     except MemoryError:
         raise
-    except Exception:
+    except Exception:  # whoever decodes the damaged file says what is wrong with it
         return 1
     return orientation_of(image)
 
