@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "checksum.h"
+#include "grown.h"
 #include "kernels/kernels.h"
 #include "point_chain.h"
 #include "resampler.h"
@@ -14,11 +15,6 @@
 namespace ffcv {
 
 namespace {
-
-uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
-    if (buffer.size() < bytes) buffer.resize(bytes);
-    return buffer.data();
-}
 
 Region union_of_boxes(std::span<const ViewProgram> views, size_t sample) {
     Region all = views[0].box(sample);
@@ -117,16 +113,16 @@ void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProg
     }
 }
 
-// Bytes `begin` to `end` of the sample's.
+// Bytes `begin` to `end`, counted from the sample's first.
 std::span<const uint8_t> Renderer::Worker::read(const ImageBatch& images, size_t sample, size_t begin, size_t end) {
-    const uint64_t offset = images.offsets[sample], size = images.sizes[sample];
+    const uint64_t offset = images.offsets[sample];
     if (images.file != nullptr) {
         const std::span<uint8_t> bytes(grown(encoded, end - begin), end - begin);
         images.file->read(offset + begin, bytes);
         return bytes;
     }
-    if (offset > images.storage.size() || size > images.storage.size() - offset)
-        throw DecodeError("its bytes (offset " + std::to_string(offset) + ", size " + std::to_string(size) +
+    if (offset > images.storage.size() || end > images.storage.size() - offset)
+        throw DecodeError("its bytes (offset " + std::to_string(offset) + ", size " + std::to_string(end) +
                           ") lie outside the file");
     return images.storage.subspan(offset + begin, end - begin);
 }
@@ -147,11 +143,14 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
             end = corner + static_cast<size_t>(wanted.height - 1) * stride + static_cast<size_t>(wanted.width) * 3;
         }
     }
-    const std::span<const uint8_t> bytes = read(images, sample, begin, end);
+    const size_t behind = is_raw || images.behind == nullptr ? 0 : images.behind[sample];
+    const std::span<const uint8_t> read_bytes = read(images, sample, begin, end + behind);
+    const std::span<const uint8_t> bytes = read_bytes.first(end - begin);
     if (images.checksums != nullptr && crc32c(bytes) != images.checksums[sample])
         throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
     if (!is_raw)
-        return decoder.decode(bytes, images.shapes[2 * sample], images.shapes[2 * sample + 1], wanted, decoded);
+        return decoder.decode(bytes, images.shapes[2 * sample], images.shapes[2 * sample + 1], wanted, decoded,
+                              read_bytes.subspan(end - begin));
     return {bytes.data() + (corner - begin), stride, PixelSize::three,
             wanted};  // raw pixels are cropped where they were read
 }

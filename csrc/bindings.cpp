@@ -50,7 +50,7 @@ auto decode_jpeg(Bytes data, JpegDecoder::Engine engine) {
         thread_local JpegDecoder decoder;  // building its tables takes long
         const JpegHeader header = decoder.read_header(span_of(data));
         whole = {0, 0, header.height, header.width};
-        decoder.decode(span_of(data), header.height, header.width, whole, buffer, engine);
+        decoder.decode(span_of(data), header.height, header.width, whole, buffer, {}, engine);
     }
     const size_t height = static_cast<size_t>(whole.height), width = static_cast<size_t>(whole.width);
     for (size_t i = 0; i < height * width; ++i) std::memmove(buffer.data() + 3 * i, buffer.data() + 4 * i, 3);
@@ -148,8 +148,10 @@ std::vector<std::pair<size_t, std::string>> render(
     Renderer& renderer, Bytes storage, Array<const uint64_t, nb::shape<-1>> offsets,
     Array<const uint64_t, nb::shape<-1>> sizes, Array<const uint8_t, nb::shape<-1>> modes,
     Array<const int32_t, nb::shape<-1, 2>> shapes, const std::vector<View*>& views,
-    std::optional<Array<const uint32_t, nb::shape<-1>>> checksums, const StorageFile* file) {
+    std::optional<Array<const uint32_t, nb::shape<-1>>> checksums, const StorageFile* file,
+    std::optional<Array<const uint64_t, nb::shape<-1>>> behind) {
     const size_t batch = offsets.shape(0);
+    if (behind && behind->shape(0) != batch) throw nb::value_error("behind must have one entry a sample");
     if (checksums && checksums->shape(0) != batch) throw nb::value_error("checksums must have one entry a sample");
     if (sizes.shape(0) != batch || modes.shape(0) != batch || shapes.shape(0) != batch)
         throw nb::value_error("offsets, sizes, modes and shapes must have one row a sample");
@@ -165,6 +167,7 @@ std::vector<std::pair<size_t, std::string>> render(
                             shapes.data(),
                             batch,
                             checksums ? checksums->data() : nullptr,
+                            behind ? behind->data() : nullptr,
                             file};
     std::vector<SampleError> errors;
     {
@@ -231,7 +234,7 @@ NB_MODULE(_core, m) {
         .def(nb::init<size_t>(), "num_threads"_a)
         .def_prop_ro("num_threads", &Renderer::num_threads)
         .def("render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
-             "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(),
-             "Renders `views`; the bytes come from `storage`, or from `file`. Returns (position, message) of each "
-             "sample that failed, whose outputs are zeros.");
+             "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(), "behind"_a.none() = nb::none(),
+             "Renders `views`; the bytes come from `storage`, or from `file`, and so many `behind` each JPEG, which may "
+             "be its entry points. Returns (position, message) of each sample that failed, whose outputs are zeros.");
 }

@@ -74,13 +74,23 @@ private:
     AllocationTable table_;
 };
 
-std::tuple<int, int, int> check_jpeg(Bytes data) {
+JpegHeader checked(Bytes data, std::vector<uint8_t>* points) {
     nb::gil_scoped_release release;
     // Starting a decoder costs a tenth of checking a photograph.
     thread_local JpegDecoder decoder;
     thread_local std::vector<uint8_t> buffer;
-    const JpegHeader header = decoder.check(span_of(data), buffer);
+    return decoder.check(span_of(data), buffer, points);
+}
+
+std::tuple<int, int, int> check_jpeg(Bytes data) {
+    const JpegHeader header = checked(data, nullptr);
     return {header.height, header.width, header.components};
+}
+
+auto index_jpeg(Bytes data) {
+    std::vector<uint8_t> points;
+    const JpegHeader header = checked(data, &points);
+    return std::tuple(header.height, header.width, header.components, nb::bytes(points.data(), points.size()));
 }
 
 // Without it the system may keep gigabytes in memory, for which the last fsync then waits.
@@ -108,6 +118,9 @@ void bind_file(nb::module_& m) {
     m.def("check_jpeg", &check_jpeg, "data"_a,
           "(height, width, components) of a JPEG that decodes as a whole; raises DecodeError otherwise. Faster than "
           "decoding.");
+    m.def("index_jpeg", &index_jpeg, "data"_a,
+          "The same check: (height, width, components, entry points), those packed as docs/format.md says, empty "
+          "where there can be none.");
     m.def("add_restart_markers", &restart_markers, "data"_a,
           "uint8 [size]: the same image, losslessly, with a restart marker after every row of MCUs.");
     m.def(

@@ -62,7 +62,8 @@ void JpegDecoder::refuse_unsupported() {
                       " components (CMYK?): convert it to RGB when writing the file");
 }
 
-JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer) {
+JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer,
+                              std::vector<uint8_t>* points) {
     jpeg_decompress_struct& info = handle_->info;
     if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
@@ -82,7 +83,7 @@ JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_
         decode(bytes, header.height, header.width, {0, 0, header.height, header.width}, buffer);
         return header;
     }
-    const bool is_whole = handle_->region_decoder.is_whole(info);
+    const bool is_whole = handle_->region_decoder.is_whole(info, bytes.size(), points);
     // Damage shows while Huffman codes are read. Of each block only the mean is computed, and of colour nothing.
     info.scale_num = 1;
     info.scale_denom = 8;
@@ -103,7 +104,7 @@ JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_
 }
 
 Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, int height, int width, const Region& wanted,
-                           std::vector<uint8_t>& buffer, Engine engine) {
+                           std::vector<uint8_t>& buffer, std::span<const uint8_t> behind, Engine engine) {
     jpeg_decompress_struct& info = handle_->info;
     if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
@@ -123,7 +124,9 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, int height, int width
     if (engine != Engine::libjpeg) {
         // The setjmp above still holds: our decoder only reads `info` and must call nothing of libjpeg that may fail,
         // whose longjmp would pass over its destructors.
-        const std::optional<Pixels> pixels = handle_->region_decoder.decode(info, wanted, buffer);
+        const std::optional<EntryPoints> points = EntryPoints::parse(behind, bytes.size());
+        const std::optional<Pixels> pixels =
+            handle_->region_decoder.decode(info, wanted, points ? &*points : nullptr, buffer);
         if (pixels || engine == Engine::ours) jpeg_abort_decompress(&info);
         if (pixels) return *pixels;
         if (engine == Engine::ours) throw DecodeError("left to libjpeg-turbo");

@@ -51,14 +51,17 @@ public:
 
     JpegHeader read_header(std::span<const uint8_t> bytes);
 
-    // Finds all damage that decoding the whole would find, several times faster. `buffer` is scratch.
-    JpegHeader check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer);
+    // Finds all damage that decoding the whole would find, several times faster. `buffer` is scratch. `points`, if
+    // given, becomes the JPEG's packed EntryPoints, or stays empty where it can have none.
+    JpegHeader check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer,
+                     std::vector<uint8_t>* points = nullptr);
 
     // Decodes at least `wanted` of an image of `height` x `width` pixels into `buffer`, which grows as needed, in
     // pixels of four bytes; those inside `wanted` are those of a full decode by libjpeg-turbo. Throws DecodeError for
-    // an image of another size and for anything that it would have to guess at.
+    // an image of another size and for anything that it would have to guess at. `behind`: what follows the JPEG in its
+    // file, and may begin with its EntryPoints.
     Pixels decode(std::span<const uint8_t> bytes, int height, int width, const Region& wanted,
-                  std::vector<uint8_t>& buffer, Engine engine = Engine::any);
+                  std::vector<uint8_t>& buffer, std::span<const uint8_t> behind = {}, Engine engine = Engine::any);
 
 private:
     struct Handle;

@@ -84,6 +84,7 @@ struct ImageBatch {
     const int32_t* shapes;    // [batch, 2]: height, width
     size_t size;
     const uint32_t* checksums = nullptr;  // [batch], CRC32C of the bytes; null: not checked
+    const uint64_t* behind = nullptr;     // [batch], bytes that may be entry points, behind the image's; null: none
     const StorageFile* file = nullptr;    // where the bytes are read from; null: from `storage`
 };
 

@@ -6,6 +6,7 @@
 
 #include <jpeglib.h>
 
+#include "grown.h"
 #include "kernels/kernels.h"
 
 namespace ffcv {
@@ -14,12 +15,8 @@ namespace {
 
 constexpr size_t row_margin = 64;            // left of a plane's rows: a sample is repeated there
 constexpr size_t row_padding = 64;           // right of them: kernels read whole registers
+constexpr int pixels_between_points = 64;    // in a row: what is decoded in vain, against 3% of a photograph's bytes
 constexpr size_t largest_planes = 64 << 20;  // of memory beside the pixels; libjpeg-turbo needs a few rows only
-
-uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
-    if (buffer.size() < bytes) buffer.resize(bytes);
-    return buffer.data();
-}
 
 constexpr int divided_up(int a, int b) { return (a + b - 1) / b; }
 
@@ -37,78 +34,16 @@ bool arrange(const uint16_t* from, Quantizers& to) {
 
 }  // namespace
 
-// Goes over the scan, MCU by MCU, jumping to restart markers where that is nearer.
-class RegionDecoder::Walk {
-public:
-    Walk(RegionDecoder& decoder, Mcu& mcu) : decoder_(decoder), mcu_(mcu) { enter(0); }
-
-    // Passes over everything before MCU number `target`.
-    bool skip_to(long long target) {
-        if (const long long segment = target / decoder_.restart_interval_; segment > segment_) {
-            if (segment >= static_cast<long long>(decoder_.segment_ends_.size())) return false;
-            enter(segment);
-        }
-        return skip(target - at_);
-    }
-
-    bool skip(long long count) {
-        return advance(count, [&](int part) { return kernels().skip_mcus(bits_, mcu_, part); });
-    }
-
-    bool decode(long long count) {
-        return advance(count, [&](int part) { return kernels().decode_mcus(bits_, mcu_, part); });
-    }
-
-private:
-    void enter(long long segment) {
-        const size_t i = static_cast<size_t>(segment);
-        const uint8_t* const data = decoder_.entropy_.data();
-        bits_ = {data + (i == 0 ? 0 : decoder_.segment_ends_[i - 1]), data + decoder_.segment_ends_[i], 0, 0};
-        segment_ = segment;
-        at_ = segment * decoder_.restart_interval_;
-        for (Component& component : decoder_.components_) component.prediction = 0;
-    }
-
-    template <class Function>
-    bool advance(long long count, const Function& function) {
-        while (count > 0) {
-            if (at_ == (segment_ + 1) * decoder_.restart_interval_) {
-                if (!ends_well() || segment_ + 1 == static_cast<long long>(decoder_.segment_ends_.size())) return false;
-                enter(segment_ + 1);
-            }
-            const long long part = std::min(count, (segment_ + 1) * decoder_.restart_interval_ - at_);
-            if (!function(static_cast<int>(part))) return false;
-            at_ += part;
-            count -= part;
-        }
-        const long long total = static_cast<long long>(decoder_.mcus_across_) * decoder_.mcus_down_;
-        return at_ < total || (ends_well() && decoder_.scan_ends_well_ &&
-                               segment_ + 1 == static_cast<long long>(decoder_.segment_ends_.size()));
-    }
-
-    // Only padding is left of the segment: less than a byte.
-    bool ends_well() const {
-        const long long left = (bits_.end - bits_.at) * 8 + bits_.count;
-        return left >= 0 && left < 8;
-    }
-
-    RegionDecoder& decoder_;
-    Mcu& mcu_;
-    EntropyBits bits_{};
-    long long segment_ = 0, at_ = 0;
-};
-
 std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, const Region& wanted,
-                                            std::vector<uint8_t>& buffer) {
+                                            const EntryPoints* points, std::vector<uint8_t>& buffer) {
     if (!read_scan(info, true) || !read_samples(info) || !choose_mcus(wanted)) return {};
-    if (!collect_entropy_data({info.src->next_input_byte, info.src->bytes_in_buffer})) return {};
+    if (!scan_.open({info.src->next_input_byte, info.src->bytes_in_buffer}, layout_, points)) return {};
 
     Mcu mcu = make_mcu();
     const size_t stride = static_cast<size_t>(wanted.width) * 4;
     uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height) + pixels_padding);
     const int mcu_height = 8 * components_[0].down;
     Range ready{wanted.top, wanted.top};
-    Walk walk(*this, mcu);
     for (int row = rows_.begin; row < rows_.end; ++row) {
         McuBlock* block = mcu.blocks;
         for (int i = 0; i < num_components_; ++i) {
@@ -118,8 +53,7 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
                 for (int x = 0; x < c.across; ++x)
                     (block++)->out = corner + static_cast<size_t>(8 * y) * c.stride + static_cast<size_t>(8 * x);
         }
-        const long long first = static_cast<long long>(row) * mcus_across_;
-        if (!walk.skip_to(first + columns_.begin) || !walk.decode(columns_.size())) return {};
+        if (!scan_.decode(mcu, row, columns_)) return {};
         // The last row of an MCU whose chroma is halved needs chroma from below.
         const int complete = (row + 1) * mcu_height - (components_[0].down == 2 ? 1 : 0);
         const int bottom = wanted.top + wanted.height;
@@ -129,11 +63,17 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
     return Pixels{pixels, stride, PixelSize::four, wanted};
 }
 
-bool RegionDecoder::is_whole(const jpeg_decompress_struct& info) {
+bool RegionDecoder::is_whole(const jpeg_decompress_struct& info, size_t jpeg_size, std::vector<uint8_t>* points) {
     if (!read_scan(info, false)) return false;
-    if (!collect_entropy_data({info.src->next_input_byte, info.src->bytes_in_buffer})) return false;
+    if (!scan_.open({info.src->next_input_byte, info.src->bytes_in_buffer}, layout_, nullptr)) return false;
     Mcu mcu = make_mcu();
-    return Walk(*this, mcu).skip(static_cast<long long>(mcus_across_) * mcus_down_);
+    if (points == nullptr) return scan_.is_whole(mcu, nullptr, nullptr);
+    const EntryGrid grid{layout_.mcus_across, layout_.mcus_down, num_components_,
+                         std::max(1, pixels_between_points / (8 * components_[0].across))};
+    std::vector<EntryPoint> found;
+    if (!scan_.is_whole(mcu, &grid, &found)) return false;
+    if (!found.empty()) *points = EntryPoints::pack(grid, found, jpeg_size);
+    return true;
 }
 
 // What the MCUs of the only scan consist of; false for scans of another kind.
@@ -156,10 +96,11 @@ bool RegionDecoder::read_scan(const jpeg_decompress_struct& info, bool with_valu
         blocks += c.across * c.down;
     }
     if (blocks > Mcu::max_blocks) return false;
-    mcus_across_ = divided_up(static_cast<int>(info.image_width), 8 * (alone ? 1 : info.max_h_samp_factor));
-    mcus_down_ = divided_up(static_cast<int>(info.image_height), 8 * (alone ? 1 : info.max_v_samp_factor));
-    const long long total = static_cast<long long>(mcus_across_) * mcus_down_;
-    restart_interval_ = info.restart_interval == 0 ? total : std::min<long long>(info.restart_interval, total);
+    layout_ = {divided_up(static_cast<int>(info.image_width), 8 * (alone ? 1 : info.max_h_samp_factor)),
+               divided_up(static_cast<int>(info.image_height), 8 * (alone ? 1 : info.max_v_samp_factor)),
+               num_components_, 0};
+    const long long total = layout_.size();
+    layout_.restart_interval = info.restart_interval == 0 ? total : std::min<long long>(info.restart_interval, total);
     return true;
 }
 
@@ -200,7 +141,7 @@ Mcu RegionDecoder::make_mcu() {
         Component& c = components_[static_cast<size_t>(i)];
         for (int block = 0; block < c.across * c.down; ++block)
             mcu.blocks[mcu.num_blocks++] = {
-                c.dc, c.ac, &c.quantizers, &c.prediction, nullptr, c.stride, static_cast<size_t>(c.across) * 8};
+                c.dc, c.ac, &c.quantizers, scan_.prediction(i), nullptr, c.stride, static_cast<size_t>(c.across) * 8};
     }
     return mcu;
 }
@@ -227,39 +168,6 @@ bool RegionDecoder::choose_mcus(const Region& wanted) {
     uint8_t* const planes = grown(planes_, total + row_padding);
     for (size_t i = 0; i < static_cast<size_t>(num_components_); ++i) components_[i].plane = planes + offsets[i];
     return true;
-}
-
-// Copies the scan's data without stuffed zeros and notes where restart markers were; false if they are not in turn.
-bool RegionDecoder::collect_entropy_data(std::span<const uint8_t> scan) {
-    uint8_t* out = grown(entropy_, scan.size() + EntropyBits::padding);
-    segment_ends_.clear();
-    scan_ends_well_ = false;
-    const uint8_t* at = scan.data();
-    const uint8_t* const end = at + scan.size();
-    while (at < end) {
-        const void* const found = std::memchr(at, 0xff, static_cast<size_t>(end - at));
-        const uint8_t* const marker = found == nullptr ? end : static_cast<const uint8_t*>(found);
-        const size_t size = static_cast<size_t>(marker - at);
-        std::memcpy(out, at, size);
-        out += size;
-        if (end - marker < 2) break;
-        const uint8_t code = marker[1];
-        at = marker + 2;
-        if (code == 0) {
-            *out++ = 0xff;
-        } else if (code >= 0xd0 && code <= 0xd7) {
-            if (code - 0xd0u != segment_ends_.size() % 8) return false;
-            segment_ends_.push_back(static_cast<size_t>(out - entropy_.data()));
-        } else {
-            scan_ends_well_ = code == 0xd9;
-            break;
-        }
-    }
-    segment_ends_.push_back(static_cast<size_t>(out - entropy_.data()));
-    std::memset(out, 0, EntropyBits::padding);
-    const long long total = static_cast<long long>(mcus_across_) * mcus_down_;
-    const long long segments = (total + restart_interval_ - 1) / restart_interval_;
-    return static_cast<long long>(segment_ends_.size()) == segments;
 }
 
 // Row `y` of a component, from sample `first`; where chroma is halved across, the samples at the image's edges are

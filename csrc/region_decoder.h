@@ -8,9 +8,11 @@
 #include <span>
 #include <vector>
 
+#include "entry_points.h"
 #include "huffman.h"
 #include "jpeg.h"
 #include "kernels/mcu.h"
+#include "scan.h"
 
 struct jpeg_decompress_struct;
 
@@ -22,50 +24,39 @@ namespace ffcv {
 class RegionDecoder {
 public:
     // The pixels in `wanted` (within the image), in `buffer`, which grows as needed; or nothing: libjpeg-turbo has to
-    // decode this one. `info` is in the state after jpeg_read_header and stays in it.
-    std::optional<Pixels> decode(const jpeg_decompress_struct& info, const Region& wanted,
+    // decode this one. `info` is in the state after jpeg_read_header and stays in it. `points` may be null.
+    std::optional<Pixels> decode(const jpeg_decompress_struct& info, const Region& wanted, const EntryPoints* points,
                                  std::vector<uint8_t>& buffer);
 
-    // True if the scan that follows is the only one and surely without damage: it holds exactly the codes of all MCUs,
-    // the restart markers in turn, and the end marker.
-    bool is_whole(const jpeg_decompress_struct& info);
+    // True if the scan that follows is the only one and surely without damage. Then `points`, if given, are those from
+    // which parts of it can be decoded, packed for a JPEG of `jpeg_size` bytes; none where it has to be read from the
+    // beginning anyway.
+    bool is_whole(const jpeg_decompress_struct& info, size_t jpeg_size, std::vector<uint8_t>* points);
 
 private:
-    // Half-open ranges of a component's samples or of MCUs.
-    struct Range {
-        int begin, end;
-        int size() const { return end - begin; }
-    };
     struct Component {
         int across, down;   // blocks in an MCU
         int width, height;  // samples of the whole image
         uint8_t* plane;     // the samples of the decoded MCUs
         size_t stride;      // between rows of `plane`
         Quantizers quantizers;
-        int32_t prediction;
         const HuffmanLookup *dc, *ac;
     };
-    class Walk;
 
     bool read_scan(const jpeg_decompress_struct& info, bool with_values);
     bool read_samples(const jpeg_decompress_struct& info);
     const HuffmanLookup* table(const jpeg_decompress_struct& info, int number, bool is_dc, bool with_values);
     Mcu make_mcu();
     bool choose_mcus(const Region& wanted);
-    bool collect_entropy_data(std::span<const uint8_t> scan);
-    bool decode_mcus();
     uint8_t* row_of(const Component& c, int y, int first, int count) const;
     void convert_rows(const Region& wanted, Range rows, uint8_t* out);
 
     std::array<std::unique_ptr<HuffmanTable>, 8> tables_;  // DC tables by number, then AC tables
     std::array<Component, 4> components_;
     int num_components_ = 0;
-    int mcus_across_ = 0, mcus_down_ = 0;
-    long long restart_interval_ = 0;  // in MCUs
-    Range rows_{}, columns_{};        // of the MCUs that are decoded
-    std::vector<uint8_t> entropy_;    // the scan without stuffed zeros and markers
-    std::vector<size_t> segment_ends_;
-    bool scan_ends_well_ = false;  // with the end marker
+    Scan::Layout layout_{};
+    Scan scan_;
+    Range rows_{}, columns_{};  // of the MCUs that are decoded
     std::vector<uint8_t> planes_, row_scratch_;
 };
 

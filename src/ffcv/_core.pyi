@@ -21,6 +21,11 @@ def check_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='
     (height, width, components) of a JPEG that decodes as a whole; raises DecodeError otherwise. Faster than decoding.
     """
 
+def index_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[int, int, int, bytes]:
+    """
+    The same check: (height, width, components, entry points), those packed as docs/format.md says, empty where there can be none.
+    """
+
 def add_restart_markers(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint8], dict(shape=(None,))]:
     """
     uint8 [size]: the same image, losslessly, with a restart marker after every row of MCUs.
@@ -51,7 +56,6 @@ class AllocationTable:
 
     def sizes(self, rows: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,))]:
         """uint64 [B]: the rows' sizes in bytes."""
-
 
 def expect_leaks() -> None:
     """
@@ -177,7 +181,7 @@ class Renderer:
     @property
     def num_threads(self) -> int: ...
 
-    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View], checksums: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, file: StorageFile | None = None) -> list[tuple[int, str]]:
+    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View], checksums: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, file: StorageFile | None = None, behind: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> list[tuple[int, str]]:
         """
-        Renders `views`; the bytes come from `storage`, or from `file`. Returns (position, message) of each sample that failed, whose outputs are zeros.
+        Renders `views`; the bytes come from `storage`, or from `file`, and so many `behind` each JPEG, which may be its entry points. Returns (position, message) of each sample that failed, whose outputs are zeros.
         """

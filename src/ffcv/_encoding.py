@@ -54,7 +54,7 @@ class EncodedChunk:
 
     Attributes:
         metadata: Structured array [n] without the samples left out, its pointers PROVISIONAL + offset in `payload`.
-        payload: The allocations' bytes, one after the other: [a].
+        payload: The allocations' bytes, one after the other: [a]. A JPEG's may be followed by its entry points.
         starts: int64 [n + 1]: sample i has the payload's bytes from starts[i] to starts[i + 1].
         owners: int64 [a]: which sample of the chunk each allocation belongs to, rising.
         offsets: int64 [a]: where in `payload` it begins, rising.
@@ -62,6 +62,7 @@ class EncodedChunk:
         checksums: uint32 [a]: the CRC32C of its bytes.
         restarts: For each allocation (its position in `offsets`) that is a JPEG with restart markers between its rows
             of MCUs, where these rows begin (uint32 [rows]).
+        largest_behind: Bytes of the largest entry points; 0 if there are none.
         pointing: Names of the fields that allocated, and so may hold pointers.
         skipped: The samples left out.
     """
@@ -74,6 +75,7 @@ class EncodedChunk:
     sizes: NDArray[np.int64]
     checksums: NDArray[np.uint32]
     restarts: Mapping[int, NDArray[np.uint32]]
+    largest_behind: int
     pointing: frozenset[str]
     skipped: tuple[Skipped, ...] = ()
 
@@ -116,6 +118,7 @@ class _Payload:
         self.sizes: list[int] = []
         self.end = 0
         self.owner = 0
+        self.largest_behind = 0
 
     def __call__(self, size: int) -> tuple[int, NDArray[np.uint8]]:
         size = int(size)
@@ -123,9 +126,10 @@ class _Payload:
         part = bytearray(max(size, 1))
         return self._append(part, size), np.frombuffer(part, np.uint8, size)
 
-    def keep(self, content: bytes) -> int:
-        """An allocation with this content; returns the pointer."""
-        return self._append(content or b"\0", len(content))
+    def keep(self, content: bytes, behind: bytes = b"") -> int:
+        """An allocation with this content, and entry points `behind` it that do not count; returns the pointer."""
+        self.largest_behind = max(self.largest_behind, len(behind))
+        return self._append(content + behind or b"\0", len(content))
 
     def _append(self, part: bytes | bytearray, size: int) -> int:
         pointer = PROVISIONAL + self.end
@@ -186,6 +190,7 @@ def encode_chunk(job: Job, work: Work, stop: threading.Event | None = None) -> E
         sizes=np.array(payload.sizes, dtype=np.int64),
         checksums=np.array([_core.crc32c(content) for content in contents], dtype=np.uint32),
         restarts={i: index for i in sorted(images) if len(index := _core.restart_index(contents[i]))},
+        largest_behind=payload.largest_behind,
         pointing=frozenset(pointing),
         skipped=tuple(skipped),
     )

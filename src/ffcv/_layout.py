@@ -18,6 +18,8 @@ from ffcv.fields.base import ARG_TYPE, Field
 from ffcv.format import (
     ALLOCATION,
     DEFAULT_PAGE_SIZE,
+    ENTRY_POINTS_HEADER,
+    ENTRY_POINTS_VERSION,
     FIELD_DESCRIPTOR,
     HEADER,
     MAX_FIELDS,
@@ -56,6 +58,7 @@ class Layout:
         self._metadata_end = HEADER.itemsize + self._descriptors.nbytes + self._metadata.nbytes
         self._tables: list[NDArray[Any]] = []
         self._checksums: list[NDArray[np.uint32]] = []
+        self._largest_behind = 0
         self._restarts: list[tuple[int, NDArray[np.uint32]]] = []
         # The end of the bytes written: before the first page until something has been allocated.
         self._end = self._handed_over = align_up(self._metadata_end, self._page_size)
@@ -74,6 +77,7 @@ class Layout:
         self._checksums.append(chunk.checksums)
         for i, index in chunk.restarts.items():
             self._restarts.append((int(table["ptr"][i]), index))
+        self._largest_behind = max(self._largest_behind, chunk.largest_behind)
         self._metadata[first : first + count] = chunk.metadata
         self.num_written += count
         if self._end - self._handed_over >= _WRITEBACK_BYTES:
@@ -106,8 +110,12 @@ class Layout:
         self._file.write(content)
         self._checksums.append(np.array([_core.crc32c(np.frombuffer(content, np.uint8))], dtype=np.uint32))
 
-    def append_restart_index(self) -> None:
-        """Writes the section that says where the rows of JPEGs begin, if any JPEG has restart markers."""
+    def append_jpeg_sections(self) -> None:
+        """Writes the sections that say where the rows of JPEGs begin, if any has restart markers, and that entry points
+        lie behind JPEGs, if they do."""
+        if self._largest_behind:
+            header = np.array((ENTRY_POINTS_VERSION, self._largest_behind), dtype=ENTRY_POINTS_HEADER)
+            self.append_section(Section.ENTRY_POINTS, header.tobytes())
         if self._restarts:
             self.append_section(Section.JPEG_RESTART_INDEX, RestartIndex.from_rows(self._restarts).to_bytes())
 

@@ -47,6 +47,12 @@ FIELD_DESCRIPTOR = np.dtype(
     align=True,
 )
 
+ENTRY_POINTS_HEADER = np.dtype([("version", "<u4"), ("largest", "<u4")])
+"""`largest`: bytes of the largest entry points of the file."""
+ENTRY_POINTS_VERSION = 1
+ENTRY_POINTS_MAGIC = b"FEP1"
+"""With which each JPEG's begin."""
+
 ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 
 FIRST_SECTION_ID = 1 << 63
@@ -59,6 +65,8 @@ class Section(IntEnum):
     """UTF-8 JSON object: class names, writer options, source, package version."""
     CHECKSUMS = FIRST_SECTION_ID + 1
     JPEG_RESTART_INDEX = FIRST_SECTION_ID + 2
+    ENTRY_POINTS = FIRST_SECTION_ID + 3
+    """ENTRY_POINTS_HEADER: says that entry points lie behind JPEGs."""
 
 
 class FieldType(IntEnum):

@@ -23,6 +23,8 @@ from ffcv.errors import FormatError, message_of
 from ffcv.fields.base import Field, MetadataError, first_index
 from ffcv.format import (
     ALLOCATION,
+    ENTRY_POINTS_HEADER,
+    ENTRY_POINTS_VERSION,
     FIRST_SECTION_ID,
     HEADER,
     Section,
@@ -211,6 +213,15 @@ class Reader:
             return None
         pointer, size = self.sections[section_id]
         return self.bytes[pointer : pointer + size]
+
+    @cached_property
+    def largest_entry_points(self) -> int:
+        """Bytes of the largest entry points that lie behind JPEGs; 0 for a file without them."""
+        content = self.section(Section.ENTRY_POINTS)
+        if content is None or content.size != ENTRY_POINTS_HEADER.itemsize:
+            return 0
+        header = content.view(ENTRY_POINTS_HEADER)[0]
+        return int(header["largest"]) if header["version"] == ENTRY_POINTS_VERSION else 0
 
     @cached_property
     def fingerprint(self) -> str:

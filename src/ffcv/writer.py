@@ -197,7 +197,7 @@ class DatasetWriter:
                     )
                 if self._manifest is not None or self.skipped:
                     layout.append_section(Section.MANIFEST, self._manifest_text())
-                layout.append_restart_index()
+                layout.append_jpeg_sections()
                 layout.finish(self._checksums)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):

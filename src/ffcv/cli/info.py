@@ -41,6 +41,7 @@ def summarise(reader: Reader) -> dict[str, Any]:
         "fingerprint": reader.fingerprint,
         "checksums": reader.checksums is not None,
         "restart_index": Section.JPEG_RESTART_INDEX in reader.sections,
+        "entry_points": reader.largest_entry_points > 0,
         "fields": {name: _summarise_field(reader, name, field) for name, field in reader.fields.items()},
         "manifest": read_manifest(reader),
     }
@@ -96,8 +97,9 @@ def _print(summary: dict[str, Any]) -> None:
     for name, field in summary["fields"].items():
         if "long_sides" in field:
             console.print(_bars(name, field["long_sides"]))
-    extras = ["checksums"] * summary["checksums"] + ["index of JPEG rows"] * summary["restart_index"]
-    console.print(f"has {' and '.join(extras)}" if extras else "has no checksums")
+    extras = ["checksums"] * summary["checksums"] + ["entry points of JPEGs"] * summary["entry_points"]
+    extras += ["index of JPEG rows"] * summary["restart_index"]
+    console.print(f"has {', '.join(extras)}" if extras else "has no checksums")
     if classes := manifest.get("classes"):
         shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
         console.print(f"{len(classes):,} classes: {shown}", soft_wrap=True, markup=False)

@@ -68,6 +68,10 @@ def _write(
     restart_markers: Annotated[
         bool, typer.Option(help="Transcode JPEGs, losslessly, so that every row of blocks can be decoded alone.")
     ] = False,
+    entry_points: Annotated[
+        bool,
+        typer.Option(help="Keep behind each JPEG where decoding can begin inside it: faster crops, 3% more bytes."),
+    ] = True,
     shards: Annotated[int, typer.Option(min=1, help="Write so many files, OUT-00000-of-... .")] = 1,
     select: Annotated[str | None, typer.Option(help="Only these samples: START:STOP[:STEP], before shuffling.")] = None,
     where: Annotated[str | None, typer.Option(help="Of a .beton: only samples with FIELD=VALUE[,VALUE...].")] = None,
@@ -95,6 +99,7 @@ def _write(
         on_error=on_error,
         exif_orientation=exif_orientation,
         restart_markers=restart_markers,
+        entry_points=entry_points,
         shards=shards,
         select=select,
         where=where,

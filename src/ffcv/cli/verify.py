@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -21,7 +21,8 @@ from ffcv.errors import FfcvError, FormatError, message_of, storable
 from ffcv.fields import FIELD_TYPES, RGBImageField
 from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
-from ffcv.format import FIRST_SECTION_ID, Section
+from ffcv.format import ENTRY_POINTS_MAGIC, FIRST_SECTION_ID, Section
+from ffcv.pipeline.extents import Extents
 from ffcv.reader import Reader
 
 _BLOCK = 256
@@ -29,6 +30,14 @@ _BLOCK = 256
 
 Problem = tuple[int | str, str]
 """A sample (or the name of a section) and what is wrong with it."""
+
+
+class _AboutJpegs(NamedTuple):
+    """What the file says about its JPEGs beside them."""
+
+    index: RestartIndex | None
+    extents: Extents | None
+    """Where the file has entry points."""
 
 
 def verify(file: Path, decode: bool, as_json: bool, custom_fields: Mapping[str, type[Field]]) -> bool:
@@ -49,7 +58,8 @@ def verify(file: Path, decode: bool, as_json: bool, custom_fields: Mapping[str, 
     problems += _in_blocks(_check_contents, reader, len(reader.allocations), "Comparing checksums", "allocations")
     if decode:
         damaged = {sample for sample, _ in problems}
-        found = _in_blocks(partial(_decode, index), reader, reader.num_samples, "Decoding", "samples")
+        extents = Extents(reader) if reader.largest_entry_points else None
+        found = _in_blocks(partial(_decode, _AboutJpegs(index, extents)), reader, reader.num_samples, "Decoding", "samples")
         problems += [problem for problem in found if problem[0] not in damaged]
     reader.bytes.check_unchanged()
     _report(reader, problems, decode, as_json)
@@ -125,14 +135,14 @@ def _check_sections(reader: Reader, problems: list[Problem]) -> RestartIndex | N
     return None
 
 
-def _decode(index: RestartIndex | None, reader: Reader, samples: range) -> list[Problem]:
+def _decode(jpegs: _AboutJpegs, reader: Reader, samples: range) -> list[Problem]:
     """Decodes samples whole."""
     problems: list[Problem] = []
     for sample in samples:
         for name, field in reader.fields.items():
             try:
                 if isinstance(field, RGBImageField):
-                    _decode_image(reader, sample, name, index)
+                    _decode_image(reader, sample, name, jpegs)
                 elif type(field) in FIELD_TYPES.values():  # what others hold, only their decoders know
                     read_value(reader, sample, name)
             except (FfcvError, ValueError, RecursionError) as error:
@@ -142,18 +152,24 @@ def _decode(index: RestartIndex | None, reader: Reader, samples: range) -> list[
     return problems
 
 
-def _decode_image(reader: Reader, sample: int, name: str, index: RestartIndex | None) -> None:
+def _decode_image(reader: Reader, sample: int, name: str, jpegs: _AboutJpegs) -> None:
     entry = reader.rows(sample, sample + 1)[name][0]
     content = reader.read(int(entry["data_ptr"]))
     if entry["mode"] != IMAGE_MODES["jpg"]:
         return
-    height, width, components = _core.check_jpeg(content)
-    if (height, width) != (entry["height"], entry["width"]) or components not in (1, 3):
+    height, width, components, points = _core.index_jpeg(content)
+    if (height, width) != (entry["height"], entry["width"]):
         raise FormatError(
             f"a JPEG of {height} x {width} pixels and {components} components, but the metadata say "
             f"{entry['height']} x {entry['width']}"
         )
-    rows = None if index is None else index.rows(int(entry["data_ptr"]))
+    if jpegs.extents is not None:
+        found = jpegs.extents.of(np.array([entry["data_ptr"]], np.uint64))
+        end = int(entry["data_ptr"]) + content.size
+        stored = reader.bytes[end : end + (0 if found.behind is None else int(found.behind[0]))].tobytes()
+        if stored.startswith(ENTRY_POINTS_MAGIC) and stored[: len(points)] != points:
+            raise FormatError("its entry points are not those of the JPEG; write the file again")
+    rows = None if jpegs.index is None else jpegs.index.rows(int(entry["data_ptr"]))
     if rows is not None and not np.array_equal(rows, _core.restart_index(content)):
         raise FormatError("its rows do not begin where the index of JPEG rows says; write the file again")
 

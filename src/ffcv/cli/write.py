@@ -38,6 +38,7 @@ class WriteOptions:
     on_error: str = "raise"
     exif_orientation: bool = False
     restart_markers: bool = False
+    entry_points: bool = True
     shards: int = 1
     select: str | None = None
     where: str | None = None
@@ -156,7 +157,7 @@ def _write_file(
         task = progress.add_task(f"Writing {path.name}", total=len(indices))
         writer = DatasetWriter(
             str(path),
-            dataset.fields(RGBImageField(**options.encoding())),
+            dataset.fields(RGBImageField(**options.encoding(), entry_points=options.entry_points)),
             num_workers=options.workers,
             backend="thread",  # reading and (de)compressing release the interpreter's lock
             manifest={**dataset.manifest(), **manifest, "package": _package()},

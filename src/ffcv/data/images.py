@@ -67,8 +67,8 @@ class ImageReader:
         content = np.frombuffer(data, dtype=np.uint8)
         try:
             if self.passthrough:
-                height, width, _ = _core.check_jpeg(content)
-                value = EncodedImage(data, height, width)
+                height, width, _, points = _core.index_jpeg(content)
+                value = EncodedImage(data, height, width, points)
                 return upright(value) if self.exif_orientation else value
             pixels = _core.decode_jpeg(content)
             return turn(Image.fromarray(pixels), exif_orientation(data)) if self.exif_orientation else pixels

@@ -96,12 +96,12 @@ class Field(ABC):
         del column, sizes
 
 
-def store(content: bytes | NDArray[np.uint8], malloc: Malloc) -> int:
+def store(content: bytes | NDArray[np.uint8], malloc: Malloc, behind: bytes = b"") -> int:
     """The pointer to a new allocation with `content`, bytes or uint8 [L]. The writer's allocator keeps bytes, which
-    cannot change, without a copy."""
+    cannot change, without a copy, and entry points `behind` them."""
     keep = getattr(malloc, "keep", None)
     if keep is not None and isinstance(content, bytes):
-        return keep(content)
+        return keep(content, behind)
     pointer, buffer = malloc(len(content))
     buffer[:] = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else content
     return pointer

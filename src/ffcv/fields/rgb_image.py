@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -64,11 +64,13 @@ class EncodedImage:
         data: The JPEG file's bytes; 1 or 3 components.
         height: Of the decoded image, in pixels.
         width: Of the decoded image, in pixels.
+        entry_points: What `_core.index_jpeg` gave for `data`; empty if it has not been asked.
     """
 
     data: bytes
     height: int
     width: int
+    entry_points: bytes = field(default=b"", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_size(self.height, self.width)
@@ -96,6 +98,9 @@ class RGBImageField(Field):
             the original.
         restart_markers: Transcode every JPEG that is stored, losslessly, so that a restart marker ends every row of
             MCUs and decoding can begin at any of them.
+        entry_points: Keep behind every JPEG where decoding can begin inside it (3% of a photograph's bytes), so that a
+            crop is decoded without what lies above it, left and right. The JPEG itself stays as it is, and readers
+            that do not know of it do not see it.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class RGBImageField(Field):
         compress_probability: float = 0.5,
         exif_orientation: bool = False,
         restart_markers: bool = False,
+        entry_points: bool = False,
     ) -> None:
         if write_mode not in get_args(WriteMode):
             raise ValueError(
@@ -125,6 +131,7 @@ class RGBImageField(Field):
         self.proportion = compress_probability
         self.exif_orientation = exif_orientation
         self.restart_markers = restart_markers
+        self.entry_points = entry_points
 
     @property
     def metadata_type(self) -> np.dtype:
@@ -145,17 +152,23 @@ class RGBImageField(Field):
             value = upright(value)
         if isinstance(value, EncodedImage):
             if self.max_resolution is None or max(value.height, value.width) <= self.max_resolution:
-                self._store_jpeg(destination, (value.height, value.width), value.data, malloc)
+                self._store_jpeg(destination, value, malloc)
                 return
             value = _core.decode_jpeg(np.frombuffer(value.data, np.uint8))
         pixels = shrink(np.ascontiguousarray(to_rgb(value)), self.max_resolution)
         if self._compresses(pixels):
-            self._store_jpeg(destination, pixels.shape[:2], encode_jpeg(pixels, self.jpeg_quality), malloc)
+            jpeg = EncodedImage(encode_jpeg(pixels, self.jpeg_quality), *pixels.shape[:2])
+            self._store_jpeg(destination, jpeg, malloc)
         else:
             _store(destination, "raw", pixels.shape[:2], pixels, malloc)
 
-    def _store_jpeg(self, destination: NDArray[Any], size: tuple[int, ...], content: bytes, malloc: Malloc) -> None:
-        _store(destination, "jpg", size, with_restart_markers(content) if self.restart_markers else content, malloc)
+    def _store_jpeg(self, destination: NDArray[Any], jpeg: EncodedImage, malloc: Malloc) -> None:
+        content = with_restart_markers(jpeg.data) if self.restart_markers else jpeg.data
+        points = b""
+        if self.entry_points:
+            is_known = content is jpeg.data and jpeg.entry_points
+            points = jpeg.entry_points if is_known else _core.index_jpeg(np.frombuffer(content, np.uint8))[3]
+        _store(destination, "jpg", (jpeg.height, jpeg.width), content, malloc, points)
 
     def _compresses(self, pixels: NDArray[np.uint8]) -> bool:
         if self.write_mode == "smart":
@@ -307,10 +320,11 @@ def _store(
     size: tuple[int, ...],
     content: bytes | NDArray[np.uint8],
     malloc: Malloc,
+    behind: bytes = b"",
 ) -> None:
     destination["mode"] = IMAGE_MODES[mode]
     destination["height"], destination["width"] = size
-    destination["data_ptr"] = store(content if isinstance(content, bytes) else content.reshape(-1), malloc)
+    destination["data_ptr"] = store(content if isinstance(content, bytes) else content.reshape(-1), malloc, behind)
 
 
 def _check_size(height: int, width: int) -> None:

@@ -141,7 +141,8 @@ def _windows(
     total, limit, current = 0, min(_FIRST_WINDOW, window_bytes), None
     for samples, group in batches:
         pointers = _pointers(source, samples, fields)
-        lengths = source.extents.of(pointers).sizes
+        found = source.extents.of(pointers)
+        lengths = found.sizes if found.behind is None else found.sizes + found.behind
         is_full = total + int(lengths.sum()) > limit if group is None else group != current
         if waiting and is_full:
             yield waiting, _window(source, starts, sizes, pool)

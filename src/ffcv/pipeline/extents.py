@@ -18,6 +18,7 @@ class Found(NamedTuple):
     rows: np.ndarray  # int64 [B]: their places in `Extents`
     sizes: np.ndarray  # uint64 [B]
     checksums: np.ndarray | None  # uint32 [B], CRC32C; None where there is nothing to compare with
+    behind: np.ndarray | None  # uint64 [B]: how many bytes after each may be entry points; None where there are none
 
 
 class Extents:
@@ -46,6 +47,8 @@ class Extents:
         self._pointers, self._sizes = np.ascontiguousarray(pointers), np.ascontiguousarray(sizes)
         self._checksums = None if reader.checksums is None else reader.checksums.of(rows).astype(np.uint32)
         self.verified = np.zeros(len(rows), bool)
+        self._largest_behind = np.uint64(reader.largest_entry_points)
+        self._end_of_pages = np.uint64(reader.header["alloc_table_ptr"])
 
     def of(self, pointers: np.ndarray) -> Found:
         """What begins at `pointers` (uint64 [B]).
@@ -61,7 +64,18 @@ class Extents:
                 f"{self._path}: no allocation begins at byte {pointers[np.argmin(found)]}, where a sample points; the "
                 "file is damaged: restore it from a copy or write it again with 'ffcv write'"
             )
-        return Found(rows, self._sizes[rows], None if self._checksums is None else self._checksums[rows])
+        sizes = self._sizes[rows]
+        return Found(
+            rows, sizes, None if self._checksums is None else self._checksums[rows], self._behind(rows, pointers + sizes)
+        )
+
+    def _behind(self, rows: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
+        """The bytes from the `ends` of allocations to what follows, as far as they may be entry points."""
+        if not self._largest_behind:
+            return None
+        is_last = rows + 1 == len(self._pointers)
+        following = np.where(is_last, self._end_of_pages, self._pointers[(rows + 1) % len(self._pointers)])
+        return np.minimum(following - ends, self._largest_behind)
 
     def is_intact(self, found: Found, content: np.ndarray) -> bool:
         """Whether `content` (uint8 [size]) is what was written as the one allocation `found`; compared once."""

@@ -70,6 +70,8 @@ class Plan:
     def _decode_title(self, field: str, views: Sequence[ImageView]) -> str:
         names = ", ".join(view.name for view in views)
         text = f"field {field}: core: each image decoded once for {names}, only the rectangle that holds their crops"
+        if self.reader.largest_entry_points:
+            return text + ", from the nearest entry points"
         marked = Section.JPEG_RESTART_INDEX in self.reader.sections
         return text + "; other rows are jumped over by restart markers" * marked
 
@@ -165,6 +167,7 @@ class Plan:
             [program for program, _ in programs],
             None if is_known else found.checksums,
             location.file,
+            found.behind,
         )
         if errors:
             failed = {int(key.samples[position]): message for position, message in errors}
