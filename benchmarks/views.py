@@ -13,7 +13,7 @@ Albumentations is installed beside, in a folder of its own:
 
     pip install --no-deps --target DIR albumentations==2.0.8 albucore==0.0.24 "opencv-python-headless<5" \\
         stringzilla simsimd
-    PYTHONPATH=DIR python benchmarks/views.py --systems ours ours_restart albumentations_cv2 torchvision_pil
+    PYTHONPATH=DIR python benchmarks/views.py --systems ours ours_plain albumentations_cv2 torchvision_pil
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from workloads import WORKLOADS, Source, prepare
 
-SYSTEMS = ("ours", "ours_restart", "albumentations_cv2", "torchvision_pil")
-DEFAULT_SYSTEMS = ("ours", "ours_restart", "torchvision_pil")  # what the development environment holds
+SYSTEMS = ("ours", "ours_plain", "albumentations_cv2", "torchvision_pil")
+DEFAULT_SYSTEMS = ("ours", "ours_plain", "torchvision_pil")  # what the development environment holds
 
 
 def default_data() -> Path:

@@ -7,7 +7,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 BATCH_SIZE = 50
@@ -29,8 +28,8 @@ LARGE_CROPS, SMALL_CROPS = (0.25, 1.0), (0.05, 0.25)  # of the area, in P3
 
 @dataclass(frozen=True)
 class Source:
-    """The same images as files, as `.beton` (as they are, and with restart markers), and, smaller, as uncompressed
-    `.beton`, all in one folder."""
+    """The same images as files, as `.beton` (as `ffcv write` makes it, and as the original does), and, smaller, as
+    uncompressed `.beton`, all in one folder."""
 
     folder: Path
     repeats: int
@@ -40,8 +39,8 @@ class Source:
         return self.folder / "images.beton"
 
     @property
-    def restart_beton(self) -> Path:
-        return self.folder / "restart.beton"
+    def plain_beton(self) -> Path:
+        return self.folder / "plain.beton"
 
     @property
     def raw_beton(self) -> Path:
@@ -65,7 +64,7 @@ def read_photos(data: Path) -> list[bytes]:
 
 def prepare(data: Path, folder: Path, longer_side: int, images_an_epoch: int = 500) -> Source:
     """Re-encodes the photographs at `longer_side` and quality 90, as files and as a `.beton`."""
-    from ffcv import DatasetWriter, _core
+    from ffcv import DatasetWriter
     from ffcv.fields import IntField, RGBImageField
     from ffcv.fields.rgb_image import EncodedImage
 
@@ -91,18 +90,11 @@ def prepare(data: Path, folder: Path, longer_side: int, images_an_epoch: int = 5
         def __getitem__(self, index: int) -> tuple[EncodedImage, int]:
             path = source.files[index]
             width, height = Image.open(path).size
-            return EncodedImage(self.encode(path.read_bytes()), height, width), index
+            return EncodedImage(path.read_bytes(), height, width), index
 
-        def encode(self, jpeg: bytes) -> bytes:
-            return jpeg
-
-    class MarkedFiles(EncodedFiles):
-        def encode(self, jpeg: bytes) -> bytes:
-            return _core.add_restart_markers(np.frombuffer(jpeg, np.uint8)).tobytes()
-
-    fields = {"image": RGBImageField("jpg"), "label": IntField()}
-    DatasetWriter(source.beton, fields, num_workers=1).from_indexed_dataset(EncodedFiles())
-    DatasetWriter(source.restart_beton, fields, num_workers=1).from_indexed_dataset(MarkedFiles())
+    for path, entry_points in ((source.beton, True), (source.plain_beton, False)):
+        fields = {"image": RGBImageField("jpg", entry_points=entry_points), "label": IntField()}
+        DatasetWriter(path, fields, num_workers=1).from_indexed_dataset(EncodedFiles())
     fields = {"image": RGBImageField("raw", max_resolution=256), "label": IntField()}
     DatasetWriter(source.raw_beton, fields, num_workers=1).from_indexed_dataset(Files())
     return source

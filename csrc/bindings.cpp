@@ -233,8 +233,9 @@ NB_MODULE(_core, m) {
     nb::class_<Renderer>(m, "Renderer", "A thread pool that renders batches.")
         .def(nb::init<size_t>(), "num_threads"_a)
         .def_prop_ro("num_threads", &Renderer::num_threads)
-        .def("render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
-             "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(), "behind"_a.none() = nb::none(),
-             "Renders `views`; the bytes come from `storage`, or from `file`, and so many `behind` each JPEG, which may "
-             "be its entry points. Returns (position, message) of each sample that failed, whose outputs are zeros.");
+        .def(
+            "render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
+            "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(), "behind"_a.none() = nb::none(),
+            "Renders `views`; the bytes come from `storage`, or from `file`, and so many `behind` each JPEG, which may "
+            "be its entry points. Returns (position, message) of each sample that failed, whose outputs are zeros.");
 }

@@ -39,25 +39,20 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
     if (!read_scan(info, true) || !read_samples(info) || !choose_mcus(wanted)) return {};
     if (!scan_.open({info.src->next_input_byte, info.src->bytes_in_buffer}, layout_, points)) return {};
 
-    Mcu mcu = make_mcu();
+    std::array<Mcu, Scan::rows_together> mcus{make_mcu(0), make_mcu(1)};
     const size_t stride = static_cast<size_t>(wanted.width) * 4;
     uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height) + pixels_padding);
     const int mcu_height = 8 * components_[0].down;
     Range ready{wanted.top, wanted.top};
-    for (int row = rows_.begin; row < rows_.end; ++row) {
-        McuBlock* block = mcu.blocks;
-        for (int i = 0; i < num_components_; ++i) {
-            Component& c = components_[static_cast<size_t>(i)];
-            uint8_t* const corner = c.plane + static_cast<size_t>((row - rows_.begin) * 8 * c.down) * c.stride;
-            for (int y = 0; y < c.down; ++y)
-                for (int x = 0; x < c.across; ++x)
-                    (block++)->out = corner + static_cast<size_t>(8 * y) * c.stride + static_cast<size_t>(8 * x);
-        }
-        if (!scan_.decode(mcu, row, columns_)) return {};
+    for (int row = rows_.begin; row < rows_.end;) {
+        const int together = scan_.together(rows_.end - row), next = row + together;
+        for (int i = 0; i < together; ++i) place_blocks(mcus[static_cast<size_t>(i)], row + i);
+        if (!scan_.decode(std::span(mcus).first(static_cast<size_t>(together)), row, columns_)) return {};
         // The last row of an MCU whose chroma is halved needs chroma from below.
-        const int complete = (row + 1) * mcu_height - (components_[0].down == 2 ? 1 : 0);
+        const int complete = next * mcu_height - (components_[0].down == 2 ? 1 : 0);
         const int bottom = wanted.top + wanted.height;
-        ready = {ready.end, row + 1 == rows_.end ? bottom : std::clamp(complete, ready.end, bottom)};
+        ready = {ready.end, next == rows_.end ? bottom : std::clamp(complete, ready.end, bottom)};
+        row = next;
         convert_rows(wanted, ready, pixels);
     }
     return Pixels{pixels, stride, PixelSize::four, wanted};
@@ -66,7 +61,7 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
 bool RegionDecoder::is_whole(const jpeg_decompress_struct& info, size_t jpeg_size, std::vector<uint8_t>* points) {
     if (!read_scan(info, false)) return false;
     if (!scan_.open({info.src->next_input_byte, info.src->bytes_in_buffer}, layout_, nullptr)) return false;
-    Mcu mcu = make_mcu();
+    Mcu mcu = make_mcu(0);
     if (points == nullptr) return scan_.is_whole(mcu, nullptr, nullptr);
     const EntryGrid grid{layout_.mcus_across, layout_.mcus_down, num_components_,
                          std::max(1, pixels_between_points / (8 * components_[0].across))};
@@ -134,16 +129,33 @@ const HuffmanLookup* RegionDecoder::table(const jpeg_decompress_struct& info, in
     return kept->make(from->bits, from->huffval, is_dc, with_values);
 }
 
-// The blocks of an MCU in the scan's order; where their samples go is set for each row.
-Mcu RegionDecoder::make_mcu() {
+// The blocks of an MCU in the scan's order, for one of the rows that are decoded together.
+Mcu RegionDecoder::make_mcu(int row) {
     Mcu mcu{};
     for (int i = 0; i < num_components_; ++i) {
         Component& c = components_[static_cast<size_t>(i)];
         for (int block = 0; block < c.across * c.down; ++block)
-            mcu.blocks[mcu.num_blocks++] = {
-                c.dc, c.ac, &c.quantizers, scan_.prediction(i), nullptr, c.stride, static_cast<size_t>(c.across) * 8};
+            mcu.blocks[mcu.num_blocks++] = {c.dc,
+                                            c.ac,
+                                            &c.quantizers,
+                                            scan_.prediction(i, row),
+                                            nullptr,
+                                            c.stride,
+                                            static_cast<size_t>(c.across) * 8};
     }
     return mcu;
+}
+
+// Where the samples of the MCUs of row `row` go.
+void RegionDecoder::place_blocks(Mcu& mcu, int row) const {
+    McuBlock* block = mcu.blocks;
+    for (int i = 0; i < num_components_; ++i) {
+        const Component& c = components_[static_cast<size_t>(i)];
+        uint8_t* const corner = c.plane + static_cast<size_t>((row - rows_.begin) * 8 * c.down) * c.stride;
+        for (int y = 0; y < c.down; ++y)
+            for (int x = 0; x < c.across; ++x)
+                (block++)->out = corner + static_cast<size_t>(8 * y) * c.stride + static_cast<size_t>(8 * x);
+    }
 }
 
 // The MCUs that `wanted` needs: where chroma is halved, with one chroma sample more on every side.

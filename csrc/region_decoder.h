@@ -46,7 +46,8 @@ private:
     bool read_scan(const jpeg_decompress_struct& info, bool with_values);
     bool read_samples(const jpeg_decompress_struct& info);
     const HuffmanLookup* table(const jpeg_decompress_struct& info, int number, bool is_dc, bool with_values);
-    Mcu make_mcu();
+    Mcu make_mcu(int row);
+    void place_blocks(Mcu& mcu, int row) const;
     bool choose_mcus(const Region& wanted);
     uint8_t* row_of(const Component& c, int y, int first, int count) const;
     void convert_rows(const Region& wanted, Range rows, uint8_t* out);

@@ -60,44 +60,51 @@ bool Scan::can_have_points() const {
     return layout_.restart_interval % layout_.mcus_across == 0 && bytes_.size() < (size_t{1} << 29);
 }
 
-bool Scan::decode(Mcu& mcu, int row, Range columns) {
-    if (points_ != nullptr) return decode_from_point(mcu, row, columns);
-    if (!skip_to(mcu, static_cast<long long>(row) * layout_.mcus_across + columns.begin)) return false;
-    return advance(columns.size(), [&](int part) { return kernels().decode_mcus(bits_, mcu, part); });
+bool Scan::decode(std::span<Mcu> mcus, int row, Range columns) {
+    if (points_ != nullptr) return decode_from_points(mcus, row, columns);
+    if (!skip_to(mcus[0], static_cast<long long>(row) * layout_.mcus_across + columns.begin)) return false;
+    return advance(columns.size(), [&](int part) { return kernels().decode_mcus(bits_[0], mcus[0], part); });
 }
 
-bool Scan::decode_from_point(Mcu& mcu, int row, Range columns) {
+bool Scan::decode_from_points(std::span<Mcu> mcus, int row, Range columns) {
+    const int spacing = points_->grid().spacing;
+    for (size_t i = 0; i < mcus.size(); ++i) {
+        if (!enter_at_point(row, columns, static_cast<int>(i))) return false;
+        if (!kernels().skip_mcus(bits_[i], mcus[i], columns.begin % spacing)) return false;
+    }
+    const bool is_decoded = mcus.size() == 2 ? kernels().decode_two_rows(bits_.data(), mcus.data(), columns.size())
+                                             : kernels().decode_mcus(bits_[0], mcus[0], columns.size());
+    // If all up to the next point, or marker, has been read, it is seen whether that was right.
+    const bool is_complete = columns.end % spacing == 0 || columns.end == layout_.mcus_across;
+    return is_decoded && (!is_complete || std::all_of(bits_.begin(), bits_.begin() + mcus.size(), ends_well));
+}
+
+// Makes `bits_[number]` begin at the last point before `columns` of the row that is `number` below `row`.
+bool Scan::enter_at_point(int row, Range columns, int number) {
     const EntryGrid& grid = points_->grid();
-    const size_t of_row = static_cast<size_t>(row) * static_cast<size_t>(grid.per_row());
-    const size_t first = of_row + static_cast<size_t>(columns.begin / grid.spacing);
-    const int end_column = std::min(grid.mcus_across, (columns.end + grid.spacing - 1) / grid.spacing * grid.spacing);
-    const size_t last = of_row + static_cast<size_t>((end_column + grid.spacing - 1) / grid.spacing);
-    const EntryPoint from = (*points_)[first];
-    const size_t end = last < grid.size() ? ((*points_)[last].position + size_t{7}) / 8 : bytes_.size();
-    if (!copy_part(from.position / 8, end)) return false;
-    const int used = static_cast<int>(from.position % 8);
-    bits_ = {data_.data() + 1, data_.data() + segment_ends_[0], uint64_t{data_[0]} << (56 + used), 8 - used};
-    std::copy_n(from.predictions.begin(), predictions_.size(), predictions_.begin());
-    if (!kernels().skip_mcus(bits_, mcu, columns.begin % grid.spacing)) return false;
-    if (!kernels().decode_mcus(bits_, mcu, columns.size())) return false;
-    return columns.end < end_column || ends_well();
-}
-
-// Bytes `begin` to `end` of the scan, or to the marker before.
-bool Scan::copy_part(size_t begin, size_t end) {
+    const size_t n = static_cast<size_t>(number);
+    const size_t of_row = (static_cast<size_t>(row) + n) * static_cast<size_t>(grid.per_row());
+    const EntryPoint from = (*points_)[of_row + static_cast<size_t>(columns.begin / grid.spacing)];
+    const size_t after = of_row + static_cast<size_t>((columns.end + grid.spacing - 1) / grid.spacing);
+    const size_t begin = from.position / 8;
+    size_t end = after < grid.size() ? ((*points_)[after].position + size_t{7}) / 8 : bytes_.size();
     if (begin >= end || end > bytes_.size()) return false;
     if (bytes_[end - 1] == 0xff && end < bytes_.size()) ++end;  // its stuffed zero
-    uint8_t* out = grown(data_, end - begin + EntropyBits::padding);
+
+    uint8_t* const data = grown(data_[n], end - begin + EntropyBits::padding);
+    uint8_t* out = data;
     unstuff(bytes_.data() + begin, bytes_.data() + end, out);
     std::memset(out, 0, EntropyBits::padding);
-    segment_ends_.assign(1, static_cast<size_t>(out - data_.data()));
-    segment_ = 0;
-    return segment_ends_[0] > 0;
+    if (out == data) return false;
+    const int used = static_cast<int>(from.position % 8);
+    bits_[n] = {data + 1, out, uint64_t{data[0]} << (56 + used), 8 - used};
+    std::copy_n(from.predictions.begin(), predictions_[n].size(), predictions_[n].begin());
+    return true;
 }
 
 // The whole scan; notes where restart markers were. False if they are not in turn.
 bool Scan::copy_all() {
-    uint8_t* out = grown(data_, bytes_.size() + EntropyBits::padding);
+    uint8_t* out = grown(data_[0], bytes_.size() + EntropyBits::padding);
     segment_ends_.clear();
     ends_with_marker_ = false;
     const uint8_t* at = bytes_.data();
@@ -111,10 +118,10 @@ bool Scan::copy_all() {
             break;
         }
         if (code - 0xd0u != segment_ends_.size() % 8) return false;
-        segment_ends_.push_back(static_cast<size_t>(out - data_.data()));
+        segment_ends_.push_back(static_cast<size_t>(out - data_[0].data()));
         at += 2;
     }
-    segment_ends_.push_back(static_cast<size_t>(out - data_.data()));
+    segment_ends_.push_back(static_cast<size_t>(out - data_[0].data()));
     std::memset(out, 0, EntropyBits::padding);
     const long long segments = (layout_.size() + layout_.restart_interval - 1) / layout_.restart_interval;
     if (static_cast<long long>(segment_ends_.size()) != segments) return false;
@@ -124,10 +131,11 @@ bool Scan::copy_all() {
 
 void Scan::enter(long long segment) {
     const size_t i = static_cast<size_t>(segment);
-    bits_ = {data_.data() + (i == 0 ? 0 : segment_ends_[i - 1]), data_.data() + segment_ends_[i], 0, 0};
+    const uint8_t* const data = data_[0].data();
+    bits_[0] = {data + (i == 0 ? 0 : segment_ends_[i - 1]), data + segment_ends_[i], 0, 0};
     segment_ = segment;
     at_ = segment * layout_.restart_interval;
-    predictions_ = {};
+    predictions_[0] = {};
 }
 
 // Passes over everything before MCU number `target`, jumping to a restart marker where that is nearer.
@@ -136,7 +144,7 @@ bool Scan::skip_to(Mcu& mcu, long long target) {
         if (segment >= static_cast<long long>(segment_ends_.size())) return false;
         enter(segment);
     }
-    return advance(target - at_, [&](int part) { return kernels().skip_mcus(bits_, mcu, part); });
+    return advance(target - at_, [&](int part) { return kernels().skip_mcus(bits_[0], mcu, part); });
 }
 
 template <class Function>
@@ -149,32 +157,32 @@ bool Scan::advance(long long count, const Function& function) {
         count -= part;
     }
     return at_ < layout_.size() ||
-           (ends_well() && ends_with_marker_ && segment_ + 1 == static_cast<long long>(segment_ends_.size()));
+           (ends_well(bits_[0]) && ends_with_marker_ && segment_ + 1 == static_cast<long long>(segment_ends_.size()));
 }
 
 // If all of this segment has been read; false if that is no good end, or no next one.
 bool Scan::enter_next_segment() {
     if (at_ < (segment_ + 1) * layout_.restart_interval) return true;
-    if (!ends_well() || segment_ + 1 == static_cast<long long>(segment_ends_.size())) return false;
+    if (!ends_well(bits_[0]) || segment_ + 1 == static_cast<long long>(segment_ends_.size())) return false;
     enter(segment_ + 1);
     return true;
 }
 
 // Only padding is left of the segment: less than a byte.
-bool Scan::ends_well() const {
-    const long long left = (bits_.end - bits_.at) * 8 + bits_.count;
+bool Scan::ends_well(const EntropyBits& bits) {
+    const long long left = (bits.end - bits.at) * 8 + bits.count;
     return left >= 0 && left < 8;
 }
 
 bool Scan::is_whole(Mcu& mcu, const EntryGrid* grid, std::vector<EntryPoint>* points) {
-    const auto skip = [&](int part) { return kernels().skip_mcus(bits_, mcu, part); };
+    const auto skip = [&](int part) { return kernels().skip_mcus(bits_[0], mcu, part); };
     if (grid == nullptr || !can_have_points()) return advance(layout_.size(), skip);
-    FilePosition place(data_.data());
+    FilePosition place(data_[0].data());
     for (int row = 0; row < grid->mcus_down; ++row)
         for (int column = 0; column < grid->mcus_across; column += grid->spacing) {
             if (!enter_next_segment()) return false;
-            EntryPoint point{place.of(bits_, segment_), {}};
-            std::ranges::transform(predictions_, point.predictions.begin(),
+            EntryPoint point{place.of(bits_[0], segment_), {}};
+            std::ranges::transform(predictions_[0], point.predictions.begin(),
                                    [](int32_t prediction) { return static_cast<int16_t>(prediction); });
             points->push_back(point);
             if (!advance(std::min(grid->spacing, grid->mcus_across - column), skip)) return false;

@@ -1,5 +1,6 @@
 // The entropy-coded data of a sequential JPEG's only scan, from MCU to MCU.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -26,15 +27,23 @@ public:
         long long size() const { return static_cast<long long>(mcus_across) * mcus_down; }
     };
 
-    // Where MCUs of this layout keep a component's prediction (`McuBlock::prediction`).
-    int32_t* prediction(int component) { return &predictions_[static_cast<size_t>(component)]; }
+    static constexpr int rows_together = 2;  // at most
+
+    // Where MCUs keep a component's prediction (`McuBlock::prediction`), those of each row that is decoded together.
+    int32_t* prediction(int component, int row = 0) {
+        return &predictions_[static_cast<size_t>(row)][static_cast<size_t>(component)];
+    }
 
     // Begins with the scan whose data, with all that follows in the file, are `bytes`. `points`, which outlive the
     // reading, are used if they are of this layout. False if the restart markers are not in turn.
     bool open(std::span<const uint8_t> bytes, const Layout& layout, const EntryPoints* points);
 
-    // Decodes MCUs `columns` of row `row`; rows rise from call to call. False for damaged data.
-    bool decode(Mcu& mcu, int row, Range columns);
+    // How many rows can be decoded together: all that are asked for, up to `rows_together`, or one.
+    int together(int rows) const { return points_ == nullptr ? 1 : std::min(rows, rows_together); }
+
+    // Decodes MCUs `columns` of row `row` and those that are decoded together with it, with an MCU for each; rows rise
+    // from call to call. False for damaged data.
+    bool decode(std::span<Mcu> mcus, int row, Range columns);
 
     // True if the data are surely without damage: they hold exactly the codes of all MCUs, the restart markers in turn,
     // and the end marker. Adds the points of `grid` (null: none are wanted) to `points`, if there can be some.
@@ -45,23 +54,26 @@ public:
 
 private:
     bool copy_all();
-    bool copy_part(size_t begin, size_t end);
-    bool decode_from_point(Mcu& mcu, int row, Range columns);
+    bool decode_from_points(std::span<Mcu> mcus, int row, Range columns);
+    bool enter_at_point(int row, Range columns, int number);
     bool skip_to(Mcu& mcu, long long target);
     template <class Function>
     bool advance(long long count, const Function& function);
     void enter(long long segment);
     bool enter_next_segment();
-    bool ends_well() const;
+    static bool ends_well(const EntropyBits& bits);
 
     std::span<const uint8_t> bytes_;
     Layout layout_{};
     const EntryPoints* points_ = nullptr;
-    std::array<int32_t, 4> predictions_{};
-    std::vector<uint8_t> data_;         // without stuffed zeros and markers: of the whole scan, or from point to point
+    // Of each row that is decoded together; where the scan is read from its beginning, of the first only.
+    std::array<std::array<int32_t, 4>, rows_together> predictions_{};
+    std::array<EntropyBits, rows_together> bits_{};
+    std::array<std::vector<uint8_t>, rows_together> data_;  // without stuffed zeros and markers
+
+    // Where the scan is read from its beginning:
     std::vector<size_t> segment_ends_;  // in `data_`
     bool ends_with_marker_ = false;     // the end marker
-    EntropyBits bits_{};
     long long segment_ = 0, at_ = 0;
 };
 

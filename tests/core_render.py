@@ -15,13 +15,15 @@ def render(
     *,
     flip: bool = False,
     jpeg: np.ndarray | None = None,
+    behind: bytes = b"",
     dtype: type = np.uint8,
     channels_first: bool = False,
     scale: Sequence[float] = (1, 1, 1),
     bias: Sequence[float] = (0, 0, 0),
     interpolation: str = "bilinear",
 ) -> np.ndarray:
-    """Renders one view of `image` (uint8 [H, W, 3]; or of `jpeg`, then `image` only gives the size)."""
+    """Renders one view of `image` (uint8 [H, W, 3]; or of `jpeg`, then `image` only gives the size; `behind` it lie
+    these bytes)."""
     shape = (1, 3, *size) if channels_first else (1, *size, 3)
     out = np.full(shape, 99, dtype)  # poison
     columns = [(code, np.array([parameters], np.float32)) for code, parameters in ops]
@@ -38,12 +40,13 @@ def render(
     )
     data = np.ascontiguousarray(image).reshape(-1) if jpeg is None else jpeg
     errors = _core.Renderer(1).render(
-        data,
+        np.concatenate([data, np.frombuffer(behind, np.uint8)]),
         np.zeros(1, np.uint64),
         np.array([data.size], np.uint64),
         np.array([jpeg is None], np.uint8),
         np.array([image.shape[:2]], np.int32),
         [view],
+        behind=np.array([len(behind)], np.uint64),
     )
     if errors:
         raise _core.DecodeError(errors[0][1])

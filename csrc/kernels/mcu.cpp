@@ -38,6 +38,7 @@ struct Zigzag {
     }
 };
 constexpr Zigzag zigzag;
+constexpr const uint8_t* block_end = zigzag.places + 64;
 
 // The values of coefficients by their bits with a one before them: those that begin with 0 are negative.
 struct Values {
@@ -81,8 +82,8 @@ inline void drop(EntropyBits& bits, int count) {
 }
 
 // The entry of the next code, which has `length` bits or more; of no bits where there is none such.
-inline Entry find_code(const EntropyBits& bits, const Table& table, int length, bool is_dc) {
-    const int32_t code = static_cast<int32_t>(bits.buffer >> 48);
+inline Entry find_code(uint64_t buffer, const Table& table, int length, bool is_dc) {
+    const int32_t code = static_cast<int32_t>(buffer >> 48);
     while (length <= 16 && code >= table.limit[length]) ++length;
     if (length > 16) return {};
     const int32_t index = (code >> (16 - length)) - table.offset[length];
@@ -95,7 +96,7 @@ inline bool take_dc(EntropyBits& bits, const McuBlock& block) {
     const Entry* entry = &block.dc->dc[bits.buffer >> (64 - Table::dc_window)];
     Entry longer;
     if (entry->bits == 0) {
-        longer = find_code(bits, *block.dc, Table::dc_window + 1, true);
+        longer = find_code(bits.buffer, *block.dc, Table::dc_window + 1, true);
         if (longer.bits == 0) return false;
         entry = &longer;
     }
@@ -104,46 +105,20 @@ inline bool take_dc(EntropyBits& bits, const McuBlock& block) {
     return *block.prediction <= largest_coefficient && *block.prediction >= -largest_coefficient;
 }
 
-// The AC coefficients, to their places; those that lie outside of the block go behind it. Returns one more than the
-// number of the last coefficient in zigzag order, or 0 for damaged data, or what seems to be unless they are taken
-// `singly`: the second of an entry may be the next block's.
-template <bool singly>
-inline int take_ac(EntropyBits& given, const Table& table, int16_t* coefficients) {
-    EntropyBits bits = given;
-    const uint8_t *at = zigzag.places + 1, *const block_end = zigzag.places + 64;
-    const auto take = [&] {
-        const Entry* entry = &table.entries[bits.buffer >> (64 - Table::window)];
-        Entry found;
-        if (singly || __builtin_expect(entry->bits == 0, 0)) {
-            found = find_code(bits, table, singly ? 1 : Table::window + 1, false);
-            if (found.bits == 0) return false;
-            entry = &found;
-        }
-        coefficients[at[entry->place[0]]] = value_of(bits.buffer, entry->values[0]);
-        coefficients[at[entry->place[1]]] = value_of(bits.buffer, entry->values[1]);
-        at += entry->advance;
-        drop(bits, entry->bits);
-        return true;
-    };
-    while (true) {
-        if (!take()) return 0;
-        if (at >= block_end) break;
+// The AC coefficients one by one, to their places in zigzag order. Returns one more than the number of the last, or 0
+// for damaged data.
+int take_singly(EntropyBits& bits, const Table& table, int16_t* coefficients) {
+    int k = 1;
+    while (k < 64) {
         refill(bits);
-        if (!take()) return 0;
-        if (at >= block_end) break;
+        const Entry entry = find_code(bits.buffer, table, 1, false);
+        if (entry.bits == 0) return 0;
+        coefficients[zigzag.places[k + entry.place[0]]] = value_of(bits.buffer, entry.values[0]);
+        drop(bits, entry.bits);
+        if (entry.advance == end_of_block) return k;
+        k += entry.advance;
     }
-    const bool is_full = at == block_end;
-    const int end = static_cast<int>(at - zigzag.places) - (is_full ? 0 : end_of_block);
-    if (end < 1 || (end > 63 && !is_full)) return 0;
-    given = bits;
-    return end;
-}
-
-inline int take_block(EntropyBits& bits, const McuBlock& block, int16_t* coefficients) {
-    if (!take_dc(bits, block)) return 0;
-    coefficients[0] = static_cast<int16_t>(*block.prediction);
-    const int end = take_ac<false>(bits, *block.ac, coefficients);
-    return end > 0 ? end : take_ac<true>(bits, *block.ac, coefficients);
+    return k == 64 ? k : 0;
 }
 
 // Passes over the AC coefficients of a block; false for damaged data.
@@ -170,7 +145,7 @@ inline bool skip_ac(EntropyBits& bits, const Table& table) {
         }
         // A long code, or a step over the end of the block.
         refill(bits);
-        const Entry entry = find_code(bits, table, 1, false);
+        const Entry entry = find_code(bits.buffer, table, 1, false);
         if (entry.bits == 0) return false;
         drop(bits, entry.bits);
         k += entry.advance;
@@ -225,6 +200,125 @@ private:
 
 inline bool overdrawn(const EntropyBits& bits) { return (bits.at - bits.end) * 8 > bits.count; }
 
+// What is read of a block, in registers while its AC codes are looked up.
+struct Reading {
+    EntropyBits bits;
+    const uint8_t* place;  // of the next coefficient in the zigzag order
+    int16_t* coefficients;
+    const Table* table;
+
+    // The next one or two coefficients; those that lie outside of the block go behind it. False for damaged data.
+    bool take() {
+        const Entry* entry = &table->entries[bits.buffer >> (64 - Table::window)];
+        Entry longer;
+        if (__builtin_expect(entry->bits == 0, 0)) {
+            longer = find_code(bits.buffer, *table, Table::window + 1, false);
+            if (longer.bits == 0) return false;
+            entry = &longer;
+        }
+        coefficients[place[entry->place[0]]] = value_of(bits.buffer, entry->values[0]);
+        coefficients[place[entry->place[1]]] = value_of(bits.buffer, entry->values[1]);
+        place += entry->advance;
+        drop(bits, entry->bits);
+        return true;
+    }
+};
+
+// One more than the number of the last coefficient in zigzag order, once the codes of a block that begin `after_dc`
+// have been read; 0 for damaged data.
+inline int finish_codes(Reading& reading, const EntropyBits& after_dc) {
+    const bool is_full = reading.place == block_end;
+    const int end = static_cast<int>(reading.place - zigzag.places) - (is_full ? 0 : end_of_block);
+    if (__builtin_expect(end >= 1 && (end <= 63 || is_full), 1)) return end;
+    // Damaged, unless the second coefficient of a pair was the next block's.
+    __builtin_memset(reading.coefficients + 1, 0, (64 + 31) * sizeof(int16_t));
+    EntropyBits bits = after_dc;
+    const int again = take_singly(bits, *reading.table, reading.coefficients);
+    reading.bits = bits;
+    return again;
+}
+
+// Hands a block over to the transform; false if its numbers are too large.
+inline bool put_away(McuBlock& block, int16_t* coefficients, int end, WaitingBlocks& waiting) {
+    const Quantized quantized{coefficients, block.quantizers, block.out, block.stride};
+    block.out += block.step;
+    if (end > 1) {
+        waiting.add(quantized);
+        return true;
+    }
+    const bool is_small = fill_block(quantized);
+    coefficients[0] = 0;
+    return is_small;
+}
+
+// One of two rows whose codes are read in turn. Inlined, so that each one's Reading stays in registers.
+class Row {
+public:
+    Row(Mcu& mcu, int count) : mcu_(mcu), mcus_left_(count) {}
+
+    enum class State { reading, finished, damaged };
+
+    // A block's DC coefficient, which leaves bits for one code more.
+    [[gnu::always_inline]] State begin(Reading& reading) {
+        const McuBlock& block = mcu_.blocks[number_];
+        reading.place = zigzag.places + 1;
+        reading.coefficients = waiting_.next();
+        reading.table = block.ac;
+        if (!take_dc(reading.bits, block)) return state_ = State::damaged;
+        reading.coefficients[0] = static_cast<int16_t>(*block.prediction);
+        after_dc_ = reading.bits;
+        return State::reading;
+    }
+
+    // If the block's codes have all been read, begins with the next one.
+    [[gnu::always_inline]] State go_on(Reading& reading) {
+        if (reading.place < block_end) return State::reading;
+        const int end = finish_codes(reading, after_dc_);
+        if (end == 0 || !put_away(mcu_.blocks[number_], reading.coefficients, end, waiting_))
+            return state_ = State::damaged;
+        if (++number_ == mcu_.num_blocks) {
+            if (overdrawn(reading.bits)) return state_ = State::damaged;
+            number_ = 0;
+            if (--mcus_left_ == 0) return state_ = State::finished;
+        }
+        return begin(reading);
+    }
+
+    // Reads what is left; false for damaged data.
+    bool finish(Reading reading, EntropyBits& bits) {
+        State state = state_;
+        while (state == State::reading) {
+            refill(reading.bits);
+            if (!reading.take()) return false;
+            state = go_on(reading);
+        }
+        bits = reading.bits;
+        waiting_.transform();
+        return state == State::finished && waiting_.were_small();
+    }
+
+private:
+    EntropyBits after_dc_{};
+    Mcu& mcu_;
+    int number_ = 0, mcus_left_;
+    State state_ = State::reading;
+    WaitingBlocks waiting_;
+};
+
+// A code of each row in turn, until one row is at its end: every code waits for the one before, and meanwhile the
+// processor works on the other row's. False for damaged data.
+inline bool read_side_by_side(Row& first, Reading& a, Row& second, Reading& b) {
+    while (true) {
+        refill(a.bits);
+        refill(b.bits);
+        if (!a.take() || !b.take()) return false;
+        if (a.place < block_end && !a.take()) return false;
+        if (b.place < block_end && !b.take()) return false;
+        const bool goes_on = first.go_on(a) == Row::State::reading;
+        if (second.go_on(b) != Row::State::reading || !goes_on) return true;
+    }
+}
+
 }  // namespace
 
 bool skip_mcus(EntropyBits& given, const Mcu& mcu, int count) {
@@ -243,25 +337,35 @@ bool decode_mcus(EntropyBits& given, Mcu& mcu, int count) {
     WaitingBlocks waiting;
     for (int i = 0; i < count; ++i) {
         for (int j = 0; j < mcu.num_blocks; ++j) {
-            McuBlock& each = mcu.blocks[j];
-            int16_t* const levels = waiting.next();
-            const int end = take_block(bits, each, levels);
-            if (end == 0) return false;
-            const Quantized block{levels, each.quantizers, each.out, each.stride};
-            each.out += each.step;
-            if (end > 1) {
-                waiting.add(block);
-            } else if (!fill_block(block)) {
-                return false;
-            } else {
-                levels[0] = 0;
+            McuBlock& block = mcu.blocks[j];
+            if (!take_dc(bits, block)) return false;
+            Reading reading{bits, zigzag.places + 1, waiting.next(), block.ac};
+            reading.coefficients[0] = static_cast<int16_t>(*block.prediction);
+            while (true) {
+                if (!reading.take()) return false;
+                if (reading.place >= block_end) break;
+                refill(reading.bits);
+                if (!reading.take()) return false;
+                if (reading.place >= block_end) break;
+                refill(reading.bits);
             }
+            const int end = finish_codes(reading, bits);
+            if (end == 0 || !put_away(block, reading.coefficients, end, waiting)) return false;
+            bits = reading.bits;
         }
         if (overdrawn(bits)) return false;
     }
     waiting.transform();
     given = bits;
     return waiting.were_small();
+}
+
+bool decode_two_rows(EntropyBits* bits, Mcu* mcus, int count) {
+    if (count == 0) return true;
+    Row first(mcus[0], count), second(mcus[1], count);
+    Reading a{bits[0], nullptr, nullptr, nullptr}, b{bits[1], nullptr, nullptr, nullptr};
+    if (first.begin(a) != Row::State::reading || second.begin(b) != Row::State::reading) return false;
+    return read_side_by_side(first, a, second, b) && first.finish(a, bits[0]) && second.finish(b, bits[1]);
 }
 
 }  // namespace FFCV_ISA

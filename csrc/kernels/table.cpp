@@ -25,6 +25,7 @@ void pack_float16(const Planar&, const float*, const float*, bool, uint16_t*);
 void pack_bfloat16(const Planar&, const float*, const float*, bool, uint16_t*);
 void pack_uint8(const Planar&, bool, uint8_t*);
 bool decode_mcus(EntropyBits&, Mcu&, int);
+bool decode_two_rows(EntropyBits*, Mcu*, int);
 bool skip_mcus(EntropyBits&, const Mcu&, int);
 void upsample_across(const uint8_t*, int, uint8_t*);
 void upsample_both(const uint8_t*, const uint8_t*, int, uint8_t*);
@@ -52,6 +53,7 @@ const KernelTable table = {
     .pack_bfloat16 = pack_bfloat16,
     .pack_uint8 = pack_uint8,
     .decode_mcus = decode_mcus,
+    .decode_two_rows = decode_two_rows,
     .skip_mcus = skip_mcus,
     .upsample_across = upsample_across,
     .upsample_both = upsample_both,

@@ -6,7 +6,8 @@ All numbers are little endian. In file order:
     field descriptors  FIELD_DESCRIPTOR x num_fields
     metadata           metadata_dtype(...) x num_samples: one aligned struct per sample
     zeros              up to the next multiple of page_size; absent when nothing is allocated
-    pages              page_size bytes each; every sample's allocations lie together in one page, without gaps
+    pages              page_size bytes each; every sample's allocations lie together in one page; between them
+                       only entry points, where there are some
     allocation table   ALLOCATION x (as many as fit from alloc_table_ptr to the end of the file)
 
 Sections are our additions (manifest, checksums, ...): ordinary rows of the allocation table whose sample_id

@@ -90,7 +90,8 @@ def write_seed_files(folder: Path) -> list[Path]:
     paths = [folder / f"{name}.beton" for name in ("plain", "full", "numbers", "image")]
     common = {"page_size": MIN_PAGE_SIZE, "num_workers": 1}
     DatasetWriter(paths[0], fields, **common, checksums=False).from_indexed_dataset(samples)
-    DatasetWriter(paths[1], fields, **common, manifest={"classes": ["a"]}).from_indexed_dataset(samples)
+    pointed = fields | {"image": RGBImageField(entry_points=True)}
+    DatasetWriter(paths[1], pointed, **common, manifest={"classes": ["a"]}).from_indexed_dataset(samples)
     numbers: dict[str, Field] = {"i": IntField(), "x": FloatField()}
     DatasetWriter(paths[2], numbers, **common, checksums=False).from_indexed_dataset([(i, i / 2) for i in range(9)])
     only: dict[str, Field] = {"image": RGBImageField()}
@@ -211,15 +212,27 @@ def exercise_jpeg(data: np.ndarray) -> bool:
     rng = np.random.default_rng(zlib.crc32(data))  # the same regions when it is tried again
     # libjpeg smooths progressive images whose last scans are missing, and at the edges of a region from less.
     comparable = None if b"\xff\xc2" in data.tobytes() else whole
+    points = _core.index_jpeg(data)[3] if checked is not None else b""
     for _ in range(3):
-        _render_region(data, height, width, comparable, rng)
+        _render_region(data, b"", height, width, comparable, rng)
+        if points:
+            _render_region(data, points, height, width, comparable, rng)
+            _render_region(data, _forged(points, rng), height, width, None, rng)
     return whole is not None and components in (1, 3)
 
 
+def _forged(points: bytes, rng: np.random.Generator) -> bytes:
+    """Entry points with other numbers and a checksum that fits: pixels may differ, but nothing outside is read."""
+    changed = np.frombuffer(points, np.uint8).copy()
+    flip_bytes(changed[8:], rng)
+    changed[4:8] = np.frombuffer(np.uint32(_core.crc32c(changed[8:])).tobytes(), np.uint8)
+    return changed.tobytes()
+
+
 def _render_region(
-    data: np.ndarray, height: int, width: int, whole: np.ndarray | None, rng: np.random.Generator
+    data: np.ndarray, behind: bytes, height: int, width: int, whole: np.ndarray | None, rng: np.random.Generator
 ) -> None:
-    """Renders a random region; it has the same pixels as `whole`, where that is given."""
+    """Renders a random region, with `behind` the JPEG; it has the same pixels as `whole`, where that is given."""
     top, left = int(rng.integers(height)), int(rng.integers(width))
     h, w = int(rng.integers(1, height - top + 1)), int(rng.integers(1, width - left + 1))
     out = np.empty((1, h, w, 3), np.uint8)
@@ -227,7 +240,16 @@ def _render_region(
     view = _core.View(box, None, h, w, [], out, False, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     sizes = np.array([data.size], np.uint64)
     shapes = np.array([[height, width]], np.int32)
-    errors = _RENDERER.render(data, np.zeros(1, np.uint64), sizes, np.zeros(1, np.uint8), shapes, [view])
+    stored = np.concatenate([data, np.frombuffer(behind, np.uint8)])
+    errors = _RENDERER.render(
+        stored,
+        np.zeros(1, np.uint64),
+        sizes,
+        np.zeros(1, np.uint8),
+        shapes,
+        [view],
+        behind=np.array([len(behind)], np.uint64),
+    )
     if whole is not None:
         assert not errors, f"a region is refused, the whole is not: {errors}"
         assert np.array_equal(out[0], whole[top : top + h, left : left + w]), f"region {box.tolist()} differs"

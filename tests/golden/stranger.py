@@ -106,3 +106,20 @@ class Stranger:
         first = struct.unpack_from(f"<{count + 1}Q", section, 16 + 8 * count)
         entries = struct.unpack_from(f"<{first[-1]}I", section, 24 + 16 * count)
         return {ptr: entries[first[i] : first[i + 1]] for i, ptr in enumerate(pointers)}
+
+    def entry_points(self, ptr: int) -> list[list[tuple[int, tuple[int, ...]]]]:
+        """Of the JPEG at `ptr`, by row of MCUs: (position in bits, DC predictions)."""
+        version, largest = struct.unpack("<II", self.sections[FIRST_SECTION + 3])
+        assert version == 1
+        at = ptr + self.sizes[ptr]
+        magic, crc, jpeg_size, across, down, spacing, components = struct.unpack_from("<4sIIHHHH", self.data, at)
+        per_row = -(-across // spacing)
+        count = per_row * down
+        size = 20 + (4 + 2 * components) * count
+        assert (magic, jpeg_size) == (b"FEP1", self.sizes[ptr])
+        assert size <= largest
+        assert crc == crc32c(self.data[at + 8 : at + size])
+        positions = struct.unpack_from(f"<{count}I", self.data, at + 20)
+        flat = struct.unpack_from(f"<{components * count}h", self.data, at + 20 + 4 * count)
+        points = [(position, flat[components * i : components * (i + 1)]) for i, position in enumerate(positions)]
+        return [points[per_row * row : per_row * (row + 1)] for row in range(down)]

@@ -83,7 +83,7 @@ def test_ours(tmp_path: Path) -> None:
     marked = _core.add_restart_markers(np.frombuffer(plain, np.uint8)).tobytes()
     pixels = np.arange(10 * 12 * 3, dtype=np.uint8).reshape(10, 12, 3)
     fields: dict[str, Field] = {
-        "image": RGBImageField(),
+        "image": RGBImageField(entry_points=True),
         "label": IntField(),
         "x": FloatField(),
         "blob": BytesField(),
@@ -110,7 +110,7 @@ def test_ours(tmp_path: Path) -> None:
     DatasetWriter(path, fields, num_workers=1, manifest={"classes": ["a"]}).from_indexed_dataset(samples)
     reader = Stranger(path.read_bytes())
     assert json.loads(reader.sections[FIRST_SECTION]) == {"classes": ["a"]}
-    assert set(reader.sections) == {FIRST_SECTION, FIRST_SECTION + 1, FIRST_SECTION + 2}
+    assert set(reader.sections) == {FIRST_SECTION + number for number in range(4)}
     for i, sample in enumerate(reader.samples):
         assert (sample["label"], sample["x"], sample["blob"], sample["json"]) == (i, i / 2, b"ab" * i, {"ü": [i]})
         assert sample["half"] == ((2, 3), [i] * 6)
@@ -124,6 +124,14 @@ def test_ours(tmp_path: Path) -> None:
     assert len(rows) == 3  # 40 pixels in MCUs of 16
     for number, row in enumerate(rows[1:]):
         assert reader.data[pointer + row - 2 : pointer + row] == bytes([0xFF, 0xD0 + number])
+    # The first point of each row is where the row begins, without a prediction.
+    points = reader.entry_points(pointer)
+    assert [row[0] for row in points] == [(8 * (start - rows[0]), (0, 0, 0)) for start in rows]
+    assert all(len(row) == 1 for row in points)  # 56 pixels
+    (other,) = (ptr for owner, ptr, _ in reader.table if owner == 0 and reader.data[ptr : ptr + 2] == b"\xff\xd8")
+    assert [row[0][0] for row in reader.entry_points(other)] == sorted(
+        {row[0][0] for row in reader.entry_points(other)}
+    )
 
 
 def test_a_stranger_notices_damage(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def verify(file: Path, decode: bool, as_json: bool, custom_fields: Mapping[str, 
     if decode:
         damaged = {sample for sample, _ in problems}
         extents = Extents(reader) if reader.largest_entry_points else None
-        found = _in_blocks(partial(_decode, _AboutJpegs(index, extents)), reader, reader.num_samples, "Decoding", "samples")
+        found = _in_blocks(
+            partial(_decode, _AboutJpegs(index, extents)), reader, reader.num_samples, "Decoding", "samples"
+        )
         problems += [problem for problem in found if problem[0] not in damaged]
     reader.bytes.check_unchanged()
     _report(reader, problems, decode, as_json)

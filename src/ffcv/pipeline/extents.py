@@ -66,7 +66,10 @@ class Extents:
             )
         sizes = self._sizes[rows]
         return Found(
-            rows, sizes, None if self._checksums is None else self._checksums[rows], self._behind(rows, pointers + sizes)
+            rows,
+            sizes,
+            None if self._checksums is None else self._checksums[rows],
+            self._behind(rows, pointers + sizes),
         )
 
     def _behind(self, rows: np.ndarray, ends: np.ndarray) -> np.ndarray | None:

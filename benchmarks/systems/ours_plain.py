@@ -1,4 +1,4 @@
-"""FFCV-SSL (this package), from JPEGs with restart markers between their rows (`ffcv write --restart-markers`)."""
+"""FFCV-SSL (this package), from a file as the original writes it: without entry points."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from workloads import Source
 
 def loader(workload: str, source: Source, threads: int) -> Loader:
     """Batches whose first element is a view of each image."""
-    return loader_of(source.restart_beton, workload, threads)
+    return loader_of(source.plain_beton, workload, threads)
