@@ -35,7 +35,7 @@ Problem = tuple[int | str, str]
 class _AboutJpegs(NamedTuple):
     """What the file says about its JPEGs beside them."""
 
-    index: RestartIndex | None
+    restart_index: RestartIndex | None
     extents: Extents | None
     """Where the file has entry points."""
 
@@ -171,7 +171,7 @@ def _decode_image(reader: Reader, sample: int, name: str, jpegs: _AboutJpegs) ->
         stored = reader.bytes[end : end + (0 if found.behind is None else int(found.behind[0]))].tobytes()
         if stored.startswith(ENTRY_POINTS_MAGIC) and stored[: len(points)] != points:
             raise FormatError("its entry points are not those of the JPEG; write the file again")
-    rows = None if jpegs.index is None else jpegs.index.rows(int(entry["data_ptr"]))
+    rows = None if jpegs.restart_index is None else jpegs.restart_index.rows(int(entry["data_ptr"]))
     if rows is not None and not np.array_equal(rows, _core.restart_index(content)):
         raise FormatError("its rows do not begin where the index of JPEG rows says; write the file again")
 
