@@ -87,10 +87,31 @@ void vertical_pass(const uint8_t* rows, size_t row_bytes, const int32_t* weights
     }
 }
 
-void extract_channel(const uint8_t* pixels, int channel, int width, uint8_t* out) {
-    int x = 0;
-    for (; x + lanes <= width; x += lanes) store(out + x, narrow(load<Ints>(pixels + 4 * x) >> (8 * channel) & 255));
-    for (; x < width; ++x) out[x] = pixels[4 * x + channel];
+// `lanes` pixels of four bytes -> as many bytes of each channel, one channel after the other: every four pixels by
+// themselves, then fours of bytes.
+void split(const uint8_t* pixels, uint8_t* channels) {
+    using Part = Vector<uint8_t, 16>;
+    Row parts[lanes / 4];
+    for (int i = 0; i < lanes / 4; ++i) {
+        const Part four = load<Part>(pixels + 16 * i);
+        parts[i] = (Row)__builtin_shufflevector(four, four, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    }
+    store(channels, by_pixel(block(parts)));
+}
+
+// A row of pixels of four bytes, of which `lanes` more may be read than there are -> its channels.
+void split_row(const uint8_t* pixels, int width, uint8_t* const* out) {
+    for (int x = 0; x < width; x += lanes) {
+        uint8_t channels[4 * lanes];
+        split(pixels + 4 * x, channels);
+        for (int channel = 0; channel < 3; ++channel) {
+            const uint8_t* const from = channels + channel * lanes;
+            if (x + lanes <= width)
+                __builtin_memcpy(out[channel] + x, from, lanes);
+            else
+                __builtin_memcpy(out[channel] + x, from, static_cast<size_t>(width - x));
+        }
+    }
 }
 
 }  // namespace
@@ -128,8 +149,8 @@ void resample(const uint8_t* source, size_t stride, PixelSize size, int height, 
                       vertical.weights + static_cast<size_t>(y) * static_cast<size_t>(vertical.taps), vertical.taps,
                       blended_row);
         const size_t offset = static_cast<size_t>(y) * static_cast<size_t>(out.width);
-        for (int channel = 0; channel < 3; ++channel)
-            extract_channel(blended_row, channel, out.width, out.plane(channel) + offset);
+        uint8_t* const channels[3] = {out.plane(0) + offset, out.plane(1) + offset, out.plane(2) + offset};
+        split_row(blended_row, out.width, channels);
     }
 }
 
