@@ -19,7 +19,7 @@ from ffcv.loader.cut import Cut
 from ffcv.loader.epoch import EpochIterator
 from ffcv.loader.handoff import Handoff
 from ffcv.loader.options import ORDER_TYPE, OrderOption, check_indices, choose_order, default_os_cache, whole
-from ffcv.loader.position import Position
+from ffcv.loader.position import MAX_EPOCH, Position
 from ffcv.loader.production import Maker, Production
 from ffcv.loader.ranks import agree_on_seed, find_ranks
 from ffcv.loader.selection import Selection
@@ -37,7 +37,6 @@ from ffcv.traversal_order import TraversalOrder
 __all__ = ["ORDER_TYPE", "Loader", "OrderOption"]
 
 AHEAD_BYTES = 192 << 20
-MAX_EPOCH = (1 << 32) - 1  # random numbers are made from 32 bits of it
 
 
 class Loader:
@@ -178,8 +177,9 @@ class Loader:
                 self._next, self._reached, self._latest = before
 
         parts = self._cut.batches(len(order), start.consumed)
+        maker, goes_on = self._maker(), start.consumed > 0
         production = Production(
-            self._maker(), self.bad_samples, self.selection, order, parts, start.epoch, self.os_cache
+            maker, self.bad_samples, self.selection, order, parts, start.epoch, self.os_cache, goes_on
         )
         left = self._cut.count(len(order) - start.consumed)
         iterator = EpochIterator(production, left, Handoff(self.batches_ahead, self.ahead_bytes), note, forget)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_EPOCH = (1 << 32) - 1
+"""Random numbers are made from 32 bits of it."""
+
 
 @dataclass(frozen=True)
 class Position:

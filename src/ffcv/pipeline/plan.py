@@ -203,6 +203,10 @@ class SampleError(DecodeError):
         )
         self.path, self.field, self.samples = path, field, samples
 
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str, dict[int, str]]]:
+        # Exceptions are copied and pickled by their `args`, of which this has others than it was made of.
+        return type(self), (self.path, self.field, self.samples)
+
 
 def _sizes(rows: np.ndarray) -> np.ndarray:
     """int64 [B, 2]: heights and widths of an image field's rows."""
