@@ -161,7 +161,8 @@ def _pointers(source: FileSource, samples: np.ndarray, fields: Collection[str]) 
     rows = source.rows(samples)
     source.check(samples, rows)
     parts = [pointers_in(rows, column) for column in pointer_columns(source.reader, fields)]
-    return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    pointers = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    return pointers[source.extents.begin_at(pointers)]  # a custom field may say with another number that it has nothing
 
 
 def _window(

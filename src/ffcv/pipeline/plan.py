@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,24 +117,46 @@ class Plan:
             elif isinstance(view, ColumnView):
                 finished[view.name] = self._decode_column(view, rows[view.field], params[view.name], key, source)
             elif isinstance(view, CustomView) and self._owned is not None:
-                finished[view.name] = view.finish(self._owned.of(key.samples, source), params[view.name], key)
+                finished[view.name] = self._decode_custom(view, self._owned, params[view.name], key, source)
         elements = [finished[view.name] for view in self.views]
         if self.return_indices:
             elements.append(torch.from_numpy(np.array(key.samples, np.int64)))
         return self.batch_type._make([*elements, params] if self.return_params else elements)
 
     def _decode_column(self, view: ColumnView, rows: np.ndarray, params: Params, key: BatchKey, source: Source) -> Any:
+        return self._naming_samples(
+            view.field,
+            key.samples,
+            lambda: view.finish(rows, source.read, params, key),
+            lambda row: view.decoder.decode(rows[row : row + 1], source.read),
+        )
+
+    def _decode_custom(
+        self, view: CustomView, owned: OwnedAllocations, params: Params, key: BatchKey, source: Source
+    ) -> Any:
+        storage = self._naming_samples(
+            view.field,
+            key.samples,
+            lambda: owned.of(key.samples, source),
+            lambda row: owned.of(key.samples[row : row + 1], source),
+        )
+        return view.finish(storage, params, key)
+
+    def _naming_samples(
+        self, field: str, samples: np.ndarray, read_all: Callable[[], Any], read_one: Callable[[int], object]
+    ) -> Any:
+        """`read_all()`; if that fails, a `SampleError` of the samples for whose rows `read_one(row)` does."""
         try:
-            return view.finish(rows, source.read, params, key)
+            return read_all()
         except (FormatError, OSError):
-            failed: dict[int, str] = {}  # which samples it was: the decoder alone, row by row
-            for sample, row in zip(key.samples.tolist(), rows[:, None], strict=True):
+            failed: dict[int, str] = {}
+            for row, sample in enumerate(samples.tolist()):
                 try:
-                    view.decoder.decode(row, source.read)
+                    read_one(row)
                 except (FormatError, OSError) as error:
                     failed[sample] = message_of(error).removeprefix(f"{self.reader.path}: ")
             if failed:
-                raise SampleError(self.reader.path, view.field, failed) from None
+                raise SampleError(self.reader.path, field, failed) from None
             raise
 
     def _render_images(

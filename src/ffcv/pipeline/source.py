@@ -20,6 +20,7 @@ from ffcv.pipeline.extents import Extents
 from ffcv.reader import TABLE_IN_MEMORY, Reader
 
 _NOTHING = np.empty(0, np.uint8)
+_POINTER = np.dtype("<u8")
 
 
 class Location(NamedTuple):
@@ -159,11 +160,11 @@ def pointer_columns(reader: Reader, fields: Collection[str] | None = None) -> Se
     for name, field in reader.fields.items():
         if fields is not None and name not in fields:
             continue
-        dtype = field.metadata_type
-        for column in ("data_ptr", "ptr"):
-            if column in (dtype.names or ()):
+        dtype = reader.metadata.dtype[name]
+        for column in ("data_ptr", "ptr"):  # in a custom field it may be something else
+            if column in (dtype.names or ()) and dtype[column] == _POINTER:
                 found.append((name, column))
-        if dtype == np.dtype("<u8") and hasattr(field, "element_size"):
+        if dtype == _POINTER and hasattr(field, "element_size"):
             found.append((name, None))
     return found
 
@@ -171,7 +172,8 @@ def pointer_columns(reader: Reader, fields: Collection[str] | None = None) -> Se
 def has_bytes(rows: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:
     """bool [B]: which rows' pointers mean something; those of empty values do not."""
     field, name = column
-    return rows[field]["size"] > 0 if name == "ptr" else np.ones(len(rows), bool)
+    has_size = name == "ptr" and "size" in (rows.dtype[field].names or ())
+    return rows[field]["size"] > 0 if has_size else np.ones(len(rows), bool)
 
 
 def pointers_in(rows: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:
