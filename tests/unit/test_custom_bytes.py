@@ -91,7 +91,7 @@ def test_reading_ahead_passes_over_what_is_no_pointer(tmp_path: Path, field: typ
     path = written(tmp_path / "vectors.beton", field)
     found = [first_bytes(path, field, order=order, seed=1, os_cache=os_cache) for os_cache in (True, False)]
     assert found[0] == found[1]
-    assert sorted(sum(found[0], [])) == [0, 1, 2, 4, 5, 6, 7, 8, 9, 255]
+    assert sorted(value for batch in found[0] for value in batch) == [0, 1, 2, 4, 5, 6, 7, 8, 9, 255]
 
 
 @pytest.mark.parametrize("os_cache", [True, False])

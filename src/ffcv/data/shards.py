@@ -75,5 +75,7 @@ class ShardSamples:
         sample = _next(local.samples, shard, index - first)
         if sample is None:
             raise SourceError(f"{shard}: gave fewer samples than when they were counted")
+        if index + 1 == self._starts[number + 1] and _next(local.samples, shard, index + 1 - first) is not None:
+            raise SourceError(f"{shard}: gave more samples than when they were counted")
         local.next = index + 1
         return tuple(sample)

@@ -7,7 +7,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from ffcv.fields.decoder import Decoder
