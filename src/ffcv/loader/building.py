@@ -100,7 +100,8 @@ def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | Pipe
         raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
     _check_column_decoder(name, source, decoder, default)
     if isinstance(decoder, ImageDecoder | ArrayDecoder):
-        decoder = decoder.bound(reader.metadata[source]["height"], reader.metadata[source]["width"])
+        if reader.num_samples:  # without any, there are no sizes, and nothing will be decoded
+            decoder = decoder.bound(reader.metadata[source]["height"], reader.metadata[source]["width"])
     else:
         decoder = copy.copy(decoder)  # what it learns of this file must not reach the user's other pipelines
         decoder.bind(reader, source)
