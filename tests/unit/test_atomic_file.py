@@ -139,9 +139,7 @@ def test_the_longest_names(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [name]
 
 
-def test_a_lock_that_fails_leaves_the_other_writers_file_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_fails_leaves_the_other_writers_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(descriptor: int) -> None:
         raise OSError(errno.EIO, "the network is down")
 

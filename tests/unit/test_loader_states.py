@@ -22,3 +22,20 @@ def test_numbers_that_no_state_has_are_named(tmp_path: Path, changed: dict[str, 
     with pytest.raises(ValueError, match=message):
         loader.load_state_dict(loader.state_dict() | changed)
     assert len(list(loader)) == 4
+
+
+def test_iterators_that_nobody_uses_are_no_epochs_in_whatever_order_they_go(tmp_path: Path) -> None:
+    loader = Loader(write_numbers(tmp_path / "numbers.beton", 20), 5, pipelines=NUMBERS_ONLY)
+    for first in (0, 1):
+        iterators = [iter(loader), iter(loader)]
+        assert loader.next_epoch == 2
+        del iterators[first]
+        iterators.clear()
+        assert loader.next_epoch == 0
+        assert (loader.state_dict()["epoch"], loader.state_dict()["samples_consumed"]) == (0, 0)
+    unused, used = iter(loader), iter(loader)
+    next(used)
+    del unused
+    assert (loader.state_dict()["epoch"], loader.state_dict()["samples_consumed"]) == (1, 5)
+    assert len(list(used)) == 3
+    assert loader.next_epoch == loader.state_dict()["epoch"] == 2
