@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ffcv import Loader
+from ffcv import Loader, OrderOption
 from small_files import NUMBERS_ONLY, write_numbers
 
 
@@ -39,3 +39,26 @@ def test_iterators_that_nobody_uses_are_no_epochs_in_whatever_order_they_go(tmp_
     assert (loader.state_dict()["epoch"], loader.state_dict()["samples_consumed"]) == (1, 5)
     assert len(list(used)) == 3
     assert loader.next_epoch == loader.state_dict()["epoch"] == 2
+
+
+def test_a_quasi_random_order_of_other_groups_is_refused(tmp_path: Path) -> None:
+    path = write_numbers(tmp_path / "numbers.beton", 20)
+    first, other = (
+        Loader(path, 5, order=OrderOption.QUASI_RANDOM, order_kwargs={"pages_in_flight": number}, seed=1)
+        for number in (2, 4)
+    )
+    state = first.state_dict()
+    with pytest.raises(ValueError, match="with pages_in_flight=2, but the loader has 4: pass order_kwargs="):
+        other.load_state_dict(state)
+    first.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"pages_in_flight must be a whole number at least 1, got 2\.5"):
+        Loader(path, 5, order=OrderOption.QUASI_RANDOM, order_kwargs={"pages_in_flight": 2.5})
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"parts": 2}, {"parts": 0, "samples_a_piece": 5}, {"parts": 2, "samples_a_piece": 0}]
+)
+def test_parts_that_are_none_are_refused(tmp_path: Path, damaged: dict[str, int]) -> None:
+    loader = Loader(write_numbers(tmp_path / "numbers.beton", 20), 5, order=OrderOption.SEQUENTIAL_CONTIGUOUS)
+    with pytest.raises(ValueError, match=r"the state's (parts|samples_a_piece) must be a whole number at least 1"):
+        loader.load_state_dict(loader.state_dict() | {"order_state": damaged})

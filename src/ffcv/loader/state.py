@@ -45,7 +45,7 @@ def apply_state(loader: Loader, state: Mapping[str, Any]) -> None:
             f"the state says {consumed} samples of epoch {epoch}, which has {samples}: it is damaged, or of a "
             "sampler of another length"
         )
-    loader.resume(seed, Position(epoch, consumed), dict(state.get("order_state", {})))
+    loader.resume(seed, Position(epoch, consumed), dict(state.get("order_state") or {}))
 
 
 def _require_same(loader: Loader, state: Mapping[str, Any]) -> None:
