@@ -3,6 +3,9 @@
 import gc
 import pickle
 import threading
+import time
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,25 @@ def test_an_error_that_is_kept_holds_no_memory(damaged: Path) -> None:
         list(loader)
     gc.collect()
     assert (count_of(WindowSource), count_of(_Lease)) == before
+
+
+@pytest.mark.parametrize("os_cache", [True, False])
+def test_a_loader_that_raised_goes_with_its_error(damaged: Path, os_cache: bool) -> None:
+    gc.collect()
+    gc.disable()  # no cycles: memory goes at once
+    try:
+        loader = loader_of(damaged, os_cache=os_cache, on_error="raise")
+        alive = weakref.ref(loader)
+        with suppress(SampleError):
+            for _ in loader:
+                pass
+        del loader, _
+        deadline = time.monotonic() + 5
+        while alive() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_two_that_meet_the_same_bad_sample_at_once_both_go_on() -> None:
