@@ -100,8 +100,9 @@ def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | Pipe
         raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
     _check_column_decoder(name, source, decoder, default)
     if isinstance(decoder, ImageDecoder | ArrayDecoder):
-        if reader.num_samples:  # without any, there are no sizes, and nothing will be decoded
-            decoder = decoder.bound(reader.metadata[source]["height"], reader.metadata[source]["width"])
+        asks = type(decoder).bound not in (ImageDecoder.bound, ArrayDecoder.bound)
+        if asks and reader.num_samples:  # without any, there are no sizes, and nothing will be decoded
+            decoder = decoder.bound(reader.column(source, "height"), reader.column(source, "width"))
     else:
         decoder = copy.copy(decoder)  # what it learns of this file must not reach the user's other pipelines
         decoder.bind(reader, source)
