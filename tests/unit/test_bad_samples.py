@@ -1,6 +1,7 @@
 """What happens to samples that cannot be decoded, where several see them, and afterwards."""
 
 import gc
+import os
 import pickle
 import threading
 import time
@@ -12,15 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets import write_photos
-from ffcv import Loader
+from datasets import InMemory, photo_samples, write_photos
+from ffcv import DatasetWriter, Loader
+from ffcv.errors import FormatError
+from ffcv.fields import BytesField, RGBImageField
 from ffcv.loader.bad_samples import BadSamples
 from ffcv.loader.read_ahead import WindowSource
 from ffcv.loader.selection import Selection
 from ffcv.loader.slots import _Lease
 from ffcv.pipeline.plan import SampleError
 from ffcv.reader import Reader
-from ffcv.transforms import RandomResizedCrop, ToTensor
+from ffcv.transforms import CenterCrop, RandomResizedCrop, ToTensor
 
 COUNT = 12
 
@@ -130,3 +133,23 @@ def test_the_error_comes_whole_from_another_process() -> None:
     error = pickle.loads(pickle.dumps(SampleError("a.beton", "image", {3: "damaged", 5: "truncated"})))
     assert (error.path, error.field, error.samples) == ("a.beton", "image", {3: "damaged", 5: "truncated"})
     assert "a.beton: sample 3, field 'image': damaged (and 1 more of this batch)" in str(error)
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip", "replace"])
+@pytest.mark.parametrize("os_cache", [True, False])
+@pytest.mark.parametrize("left_out", ["image", "label"])
+def test_a_drive_that_gives_nothing_any_more_makes_no_sample_bad(
+    tmp_path: Path, policy: str, os_cache: bool, left_out: str
+) -> None:
+    path = tmp_path / "photos.beton"
+    fields = {"image": RGBImageField(write_mode="jpg"), "label": BytesField()}
+    samples = [(image, bytes([index])) for image, index in photo_samples(COUNT)]
+    DatasetWriter(path, fields, num_workers=1).from_indexed_dataset(InMemory(samples))
+    pipelines = {"image": [CenterCrop((8, 8), 1)]} | {left_out: None}
+    loader = Loader(path, 4, pipelines=pipelines, on_error=policy, os_cache=os_cache, num_workers=1)  # type: ignore[arg-type]
+    writable = os.open(path, os.O_WRONLY)  # the same file, which the system says is as it was
+    os.dup2(writable, loader.reader.bytes.file.fileno())
+    os.close(writable)
+    with pytest.raises(FormatError, match=r"photos.beton: sample 0, field '\w+': cannot read \d+ bytes at offset \d+"):
+        list(loader)
+    assert not loader.bad_samples.messages

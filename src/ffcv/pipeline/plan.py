@@ -16,7 +16,7 @@ from ffcv.errors import DecodeError, FormatError, message_of
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.format import Section
 from ffcv.pipeline.owned import OwnedAllocations
-from ffcv.pipeline.source import FileSource, Source
+from ffcv.pipeline.source import FileSource, Source, UnreadableError
 from ffcv.pipeline.steps import BatchKey, Params
 from ffcv.pipeline.views import Allocate, ArrayView, ColumnView, CustomView, ImageView, View
 from ffcv.reader import Reader
@@ -87,7 +87,7 @@ class Plan:
 
         Raises:
             SampleError: Samples could not be decoded; names them.
-            FormatError: The file is not any more what was opened.
+            FormatError: The file is not any more what was opened, or does not give a sample's bytes.
         """
         source = source or self.source
         rows = source.rows(key.samples)
@@ -145,19 +145,34 @@ class Plan:
     def _naming_samples(
         self, field: str, samples: np.ndarray, read_all: Callable[[], Any], read_one: Callable[[int], object]
     ) -> Any:
-        """`read_all()`; if that fails, a `SampleError` of the samples for whose rows `read_one(row)` does."""
+        """`read_all()`; if that fails, a `SampleError` of the samples for whose rows `read_one(row)` does.
+
+        Raises:
+            UnreadableError: The file does not give a sample's bytes.
+        """
         try:
             return read_all()
         except (FormatError, OSError):
-            failed: dict[int, str] = {}
-            for row, sample in enumerate(samples.tolist()):
-                try:
-                    read_one(row)
-                except (FormatError, OSError) as error:
-                    failed[sample] = message_of(error).removeprefix(f"{self.reader.path}: ")
+            failed = self._failing(field, samples, read_one)
             if failed:
                 raise SampleError(self.reader.path, field, failed) from None
             raise
+
+    def _failing(self, field: str, samples: np.ndarray, read_one: Callable[[int], object]) -> dict[int, str]:
+        """What is wrong, by sample, with those for whose rows `read_one(row)` fails."""
+        failed: dict[int, str] = {}
+        for row, sample in enumerate(samples.tolist()):
+            try:
+                read_one(row)
+            except (FormatError, OSError) as error:
+                message = message_of(error).removeprefix(f"{self.reader.path}: ")
+                if isinstance(error, UnreadableError):
+                    raise UnreadableError(
+                        f"{self.reader.path}: sample {sample}, field {field!r}: {message}; make the file readable "
+                        "again, and go on with the last state"
+                    ) from error
+                failed[sample] = message
+        return failed
 
     def _render_images(
         self,
@@ -189,6 +204,8 @@ class Plan:
             location.file,
         )
         if errors:
+            bad = [position for position, _ in errors]
+            self._failing(field, key.samples[bad], lambda row: source.read(int(pointers[bad[row]])))  # or unreadable?
             failed = {int(key.samples[position]): message for position, message in errors}
             raise SampleError(self.reader.path, field, failed)
         source.extents.verified[found.rows] = True

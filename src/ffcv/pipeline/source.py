@@ -23,6 +23,10 @@ _NOTHING = np.empty(0, np.uint8)
 _POINTER = np.dtype("<u8")
 
 
+class UnreadableError(FormatError):
+    """The bytes cannot be had, which says nothing about the sample: no policy for bad samples applies."""
+
+
 class Location(NamedTuple):
     """Where the core finds a batch's images: in `storage`, or, if given, in `file`."""
 
@@ -120,14 +124,15 @@ class FileSource:
         """uint8: the bytes of the allocation at `pointer`.
 
         Raises:
-            FormatError: They cannot be read, or are not those that were written.
+            UnreadableError: They cannot be read.
+            FormatError: They are not those that were written.
         """
         found = self.extents.of(np.array([pointer], np.uint64))
         content = np.empty(int(found.sizes[0]), np.uint8)
         try:
             self.file.read(int(pointer), content)
         except _core.ReadError as error:
-            raise FormatError(f"{self.reader.path}: {error}") from error
+            raise UnreadableError(f"{self.reader.path}: {error}") from error
         if not self.extents.is_intact(found, content):
             raise FormatError(
                 f"{self.reader.path}: checksum mismatch: the {content.size} bytes at byte {pointer} are not those that "
