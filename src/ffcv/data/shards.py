@@ -67,7 +67,7 @@ class ShardSamples:
         local = self._local
         number = bisect_right(self._starts, index) - 1
         shard, first = self._shards[number], self._starts[number]
-        if getattr(local, "next", None) != index or index in self._starts:
+        if getattr(local, "next", None) != index or index == first:
             local.samples = _open(shard, self._pipeline)
             for passed in range(index - first):
                 _next(local.samples, shard, passed)
