@@ -54,6 +54,8 @@ class Maker(NamedTuple):
                 return held[-1]
 
             def render(samples: np.ndarray) -> Any:
+                if self.copies is None:
+                    held.clear()  # of an attempt that failed
                 batch = self.plan.render(key._replace(samples=samples), self.renderer, allocate, source)
                 sizes.append(sum(array.nbytes for array in held))
                 return batch
