@@ -13,7 +13,7 @@ from small_files import NUMBERS_ONLY, write_numbers
     [
         ({"epoch": -1, "samples_consumed": 0}, "the state's epoch must be at least 0, got -1"),
         ({"epoch": 1 << 40, "samples_consumed": 0}, "the state's epoch must be at most 4294967295, got 1099511627776"),
-        ({"samples_consumed": -1}, "the state's samples_consumed must be at least 0, got -1"),
+        ({"samples_consumed": -1}, "the state says -1 samples of epoch 0, which has 20"),
         ({"samples_consumed": 21}, "the state says 21 samples of epoch 0, which has 20"),
     ],
 )

@@ -38,9 +38,9 @@ def apply_state(loader: Loader, state: Mapping[str, Any]) -> None:
     _require_same(loader, state)
     seed = whole("the state's seed", state["seed"])
     epoch = whole("the state's epoch", state["epoch"], least=0, most=MAX_EPOCH)
-    consumed = whole("the state's samples_consumed", state["samples_consumed"], least=0)
+    consumed = whole("the state's samples_consumed", state["samples_consumed"])
     samples = loader.traversal_order.epoch_length(epoch)
-    if consumed > samples:
+    if not 0 <= consumed <= samples:
         raise ValueError(
             f"the state says {consumed} samples of epoch {epoch}, which has {samples}: it is damaged, or of a "
             "sampler of another length"
