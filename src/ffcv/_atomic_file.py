@@ -102,11 +102,13 @@ def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
     # A worker that has not noticed yet that its parent was killed may hold the lock for a moment.
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
+        is_ours = not temporary.exists()
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             _lock(descriptor)
             # Between our opening and locking, the other writer may have finished and renamed this very file.
-            if temporary.exists() and os.path.samestat(os.fstat(descriptor), temporary.stat()):
+            is_ours = temporary.exists() and os.path.samestat(os.fstat(descriptor), temporary.stat())
+            if is_ours:
                 os.ftruncate(descriptor, 0)
                 return os.fdopen(descriptor, "r+b", buffering=1 << 16)
         except BlockingIOError as error:
@@ -118,8 +120,9 @@ def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:
                 f"{path}: another process is writing this file; wait for it or choose another name"
             ) from error
         except BaseException:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+            if is_ours:  # and not another writer's
+                with suppress(FileNotFoundError):
+                    temporary.unlink()
             os.close(descriptor)
             raise
         os.close(descriptor)

@@ -195,13 +195,14 @@ def _encode_in_processes(
     next_out = next_in = 0
     complete = False
     try:
-        for _ in range(workers):
-            pool.append(_Worker(job, not_for_workers))
-        idle, busy = list(pool), dict[Connection, _Worker]()
+        idle, busy = list[_Worker](), dict[Connection, _Worker]()
         while True:
-            while idle and next_in < next_out + workers + AHEAD:
+            while len(busy) < workers and next_in < next_out + workers + AHEAD:
                 if (numbered_work := next(numbered, None)) is None:
                     break
+                if not idle:  # no more of them than there are chunks
+                    pool.append(_Worker(job, not_for_workers))
+                    idle.append(pool[-1])
                 worker = idle.pop()
                 worker.send(*numbered_work, job.path)
                 busy[worker.connection] = worker

@@ -268,9 +268,13 @@ class Reader:
         begin, end = (self._metadata_start + row * dtype.itemsize for row in (start, stop))
         return self.bytes[begin:end].view(dtype)
 
-    def column(self, name: str) -> NDArray[Any]:
-        """`metadata[name]`, a copy that is never mapped."""
-        return np.concatenate([rows[name] for _, rows in self._metadata_blocks()])
+    def column(self, name: str, part: str | None = None) -> NDArray[Any]:
+        """`metadata[name]`, or `metadata[name][part]`: a copy that is never mapped."""
+        dtype = self.metadata.dtype[name] if part is None else self.metadata.dtype[name][part]
+        out = np.empty(self.num_samples, dtype)
+        for start, rows in self._metadata_blocks():
+            out[start : start + len(rows)] = rows[name] if part is None else rows[name][part]
+        return out
 
     def _metadata_blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """(first sample, rows) of the metadata, in order; at least one."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from ffcv import _atomic_file
+from ffcv._atomic_file import atomic_file
 from ffcv.errors import WriteError
 from ffcv.fields import BytesField, IntField
 from ffcv.reader import Reader
@@ -135,3 +137,18 @@ def test_the_longest_names(tmp_path: Path) -> None:
     name = "x" * 249 + ".beton"
     DatasetWriter(tmp_path / name, FIELDS, num_workers=1).from_indexed_dataset([(b"x", 1)])
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_lock_that_fails_leaves_the_other_writers_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(descriptor: int) -> None:
+        raise OSError(errno.EIO, "the network is down")
+
+    path = tmp_path / "x.beton"
+    with atomic_file(path) as file:
+        file.write(b"whole")
+        with monkeypatch.context() as patch:
+            patch.setattr(_atomic_file, "_lock", failing)
+            with pytest.raises(OSError, match="the network is down"), atomic_file(path):
+                pass
+    assert path.read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["x.beton"]

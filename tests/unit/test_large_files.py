@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets import InMemory
 from ffcv._file_bytes import FileBytes
-from ffcv.fields import IntField
+from ffcv.fields import BytesField, IntField, RGBImageField
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 
@@ -78,3 +80,27 @@ def test_opening_reads_the_tables_only(tmp_path: Path, monkeypatch: pytest.Monke
     metadata = reader.metadata.nbytes if table_in_memory else 0
     assert peak < kept + metadata + BLOCKS
     assert sum(amounts) < 2 * (kept + reader.metadata.nbytes)
+
+
+@pytest.mark.parametrize("left_out", ["blob", "image"])
+def test_a_mapped_table_that_shrinks_is_no_signal(tmp_path: Path, left_out: str) -> None:
+    """In a process of its own: a SIGBUS would end it. Another seed makes the views anew, which ask for all sizes."""
+    path = tmp_path / "x.beton"
+    fields = {"image": RGBImageField(), "blob": BytesField(), "label": IntField()}
+    sample = np.zeros((2, 2, 3), np.uint8), b"x", 1
+    DatasetWriter(path, fields, num_workers=1).from_indexed_dataset(InMemory([sample] * 1000))
+    code = f"""
+import os
+import ffcv.pipeline.source, ffcv.reader
+from ffcv import Loader
+ffcv.reader.TABLE_IN_MEMORY = ffcv.pipeline.source.TABLE_IN_MEMORY = 0
+loader = Loader({str(path)!r}, 4, num_workers=1, pipelines={{{left_out!r}: None}})
+state = loader.state_dict()
+os.truncate({str(path)!r}, 4000)
+try:
+    loader.load_state_dict(state | {{"seed": 5}})
+except ValueError as error:
+    print("caught", type(error).__name__)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "caught FormatError\n"), result.stderr

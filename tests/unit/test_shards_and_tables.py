@@ -30,6 +30,9 @@ def test_shards_of_other_forms(tmp_path: Path) -> None:
         ({"a.txt": b"x"}, "sample 'a' has no image, only txt"),
         ({}, "has no samples"),
         ({"a.jpg": jpeg(0), "a.cls": b"1", "b.jpg": jpeg(1)}, "sample 'b' has no label, though others have"),
+        ({"a.jpg": jpeg(0), "a.json": b'{"label": [1, 2]}'}, r"sample 'a' has the label \[1, 2\]"),
+        ({"a.jpg": jpeg(0), "a.json": b'{"label": 2.0}'}, r"sample 'a' has the label 2.0"),
+        ({"a.jpg": jpeg(0), "a.json": b"[1]"}, r"sample 'a' has the label \[1\], but labels are"),
     ):
         with pytest.raises(SourceError, match=message):
             open_source(str(write_tar(tmp_path / "x.tar", samples)))
@@ -168,6 +171,20 @@ def test_a_shard_is_opened_again_after_an_error(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SourceError, match=r"a.tar: sample 1 of the shard: OSError: the network is down"):
         samples[1]
     assert samples[1] == (1,)
+
+
+@pytest.mark.parametrize(("now", "which"), [(1, "fewer"), (3, "more")])
+def test_a_shard_that_gives_another_number_of_samples_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: int, which: str
+) -> None:
+    from ffcv.data import shards
+
+    numbers = iter([2, 1, now, 1])  # two shards are counted, then read
+    monkeypatch.setattr(shards, "_open", lambda shard, pipeline: iter([(i,) for i in range(next(numbers))]))
+    writer = DatasetWriter(tmp_path / "x.beton", {"i": IntField()}, num_workers=1)
+    with pytest.raises(WriteError, match=f"a.tar: gave {which} samples than when they were counted"):
+        writer.from_webdataset(["a.tar", "b.tar"], to_tuples)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("workers", [1, 3])

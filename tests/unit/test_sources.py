@@ -197,6 +197,8 @@ def test_patterns(tmp_path: Path) -> None:
     for missing in ("a-{08..11}.tar", "*.csv", "none"):
         with pytest.raises(FileNotFoundError, match="no such folder or file"):
             expand(str(tmp_path / missing))
+    with pytest.raises(FileNotFoundError, match=r"a-2\*: no such folder or file"):
+        expand(str(tmp_path / "a-{0..2}*"))
     (tmp_path / "x.zip").touch()
     with pytest.raises(SourceError, match=r"x.zip: cannot be converted; give a folder with"):
         open_source(str(tmp_path / "x.zip"))

@@ -67,7 +67,7 @@ class ShardSamples:
         local = self._local
         number = bisect_right(self._starts, index) - 1
         shard, first = self._shards[number], self._starts[number]
-        if getattr(local, "next", None) != index or index in self._starts:
+        if getattr(local, "next", None) != index or index == first:
             local.samples = _open(shard, self._pipeline)
             for passed in range(index - first):
                 _next(local.samples, shard, passed)
@@ -75,5 +75,7 @@ class ShardSamples:
         sample = _next(local.samples, shard, index - first)
         if sample is None:
             raise SourceError(f"{shard}: gave fewer samples than when they were counted")
+        if index + 1 == self._starts[number + 1] and _next(local.samples, shard, index + 1 - first) is not None:
+            raise SourceError(f"{shard}: gave more samples than when they were counted")
         local.next = index + 1
         return tuple(sample)

@@ -171,7 +171,11 @@ def expand(given: str) -> list[str]:
         counted = [path.replace(match.group(), number, 1) for path in counted for number in numbers]
         if not counted:
             raise SourceError(f"{given}: {match.group()} counts nothing")
-    paths = [path for one in counted for path in (sorted(glob.glob(one)) if not os.path.exists(one) else [one])]
-    if not paths or len(paths) < len(counted):
-        raise FileNotFoundError(f"{given}: no such folder or file; expected one sub-folder a class, or give {KINDS}")
-    return paths
+    found = {one: [one] if os.path.exists(one) else sorted(glob.glob(one)) for one in counted}
+    for one, paths in found.items():
+        if not paths:
+            which = given if one == given else f"{given}: {one}"
+            raise FileNotFoundError(
+                f"{which}: no such folder or file; expected one sub-folder a class, or give {KINDS}"
+            )
+    return [path for paths in found.values() for path in paths]

@@ -6,7 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ffcv.data.images import IMAGE_SUFFIXES, ImageReader, ImageValue
 from ffcv.data.source import LabelledImages, class_labels, name_of
@@ -40,37 +40,42 @@ class WebDatasetSource(LabelledImages):
         self.name = name_of(self._shards)
         self._images = images or ImageReader()
         self._samples: list[tuple[str, _Part]] = []
-        labels: list[_Part | None] = []
+        labels: list[tuple[str, _Part] | None] = []
         for number, shard in enumerate(self._shards):
             for key, parts in _samples_of(number, shard):
                 image = next((part for suffix, part in parts.items() if f".{suffix}" in IMAGE_SUFFIXES), None)
                 if image is None:
                     raise SourceError(f"{shard}: sample {key!r} has no image, only {', '.join(sorted(parts))}")
                 self._samples.append((key, image))
-                labels.append(parts.get("cls", parts.get("json")))
+                labels.append(next(((name, parts[name]) for name in ("cls", "json") if name in parts), None))
         if not self._samples:
             raise SourceError(f"{self._shards[0]}: has no samples")
         self.labels, self.classes = self._read_labels(labels)
 
-    def _read_labels(self, parts: list[_Part | None]) -> tuple[list[int] | None, list[str] | None]:
-        texts = [None if part is None else self._label(part) for part in parts]
-        if all(text is None for text in texts):
+    def _read_labels(self, found: list[tuple[str, _Part] | None]) -> tuple[list[int] | None, list[str] | None]:
+        values = [None if each is None else self._label(*each) for each in found]
+        if all(value is None for value in values):
             return None, None
-        if None in texts:
-            key, part = self._samples[texts.index(None)]
-            raise SourceError(f"{self._shards[part.shard]}: sample {key!r} has no label, though others have")
-        return class_labels(texts, self._shards[0])
+        for value, (key, part) in zip(values, self._samples, strict=True):
+            where = f"{self._shards[part.shard]}: sample {key!r}"
+            if value is None:
+                raise SourceError(f"{where} has no label, though others have")
+            if not isinstance(value, str | int):
+                raise SourceError(f"{where} has the label {value!r}, but labels are whole numbers or names")
+        return class_labels(values, self._shards[0])
 
-    def _label(self, part: _Part) -> str | None:
+    def _label(self, suffix: str, part: _Part) -> Any:
+        """The text of `KEY.cls`; what `KEY.json` says, None where that is nothing."""
         text = self._read(part).decode("utf-8", "replace").strip()
-        if not text.startswith("{"):
+        if suffix == "cls" and not text.startswith("{"):
             return text
         try:
             value = json.loads(text)
         except ValueError:
             return None
-        label = next((value[name] for name in ("label", "cls", "class") if name in value), None)
-        return None if label is None else str(label)
+        if not isinstance(value, dict):
+            return value
+        return next((value[name] for name in ("label", "cls", "class") if name in value), None)
 
     def _read(self, part: _Part) -> bytes:
         with open(self._shards[part.shard], "rb", buffering=0) as file:

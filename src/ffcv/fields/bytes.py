@@ -26,7 +26,7 @@ class BytesDecoder(Decoder):
 
     def bind(self, reader: Reader, field_name: str) -> None:
         """Learns the longest value; the loader calls this once."""
-        sizes = reader.metadata[field_name]["size"]
+        sizes = reader.column(field_name, "size")
         self._width = int(sizes.max()) if len(sizes) else 0
 
     def decode(self, metadata: NDArray[Any], read: Any) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -67,12 +68,10 @@ class BadSamples:
             try:
                 result = render(good)
             except SampleError as error:
-                known = len(self.messages)
-                if self.policy != "raise":
-                    self.messages.update(error.samples)
-                    self.error = error
-                if len(self.messages) == known:
+                if self.policy == "raise" or error.samples.keys().isdisjoint(good.tolist()):
                     raise
+                self.messages.update(error.samples)
+                self.error = copy.copy(error)  # without its traceback, which holds the memory of the failed attempt
                 continue
             self._count(samples, good)
             return result

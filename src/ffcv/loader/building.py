@@ -7,7 +7,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from ffcv.fields.decoder import Decoder
@@ -88,20 +87,22 @@ def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | Pipe
             raise TypeError(f"pipeline {name!r}: {each.__name__} is a class: put an instance of it there")
     operations = operations or [ToTensor()]
     field = reader.fields[source]
-    is_image = {"height", "width", "mode", "data_ptr"} <= set(field.metadata_type.names or ())
+    is_image = {"height", "width", "mode", "data_ptr"} <= set(reader.metadata.dtype[source].names or ())
     default = field.get_decoder_class()
     if not isinstance(operations[0], ImageDecoder | ArrayDecoder | Decoder | default):
         operations.insert(0, default())
     decoder = operations[0]
     if isinstance(decoder, Operation):
-        column = np.array(reader.metadata[source])  # users' code may look at any row, at any time
+        column = reader.column(source)  # users' code may look at any row, at any time
         return compile_view(name, source, CustomDecoder(decoder, field, column), _steps(operations[1:], field), seed)
     if isinstance(decoder, ImageDecoder | ArrayDecoder) != is_image:
         kind = "an image" if is_image else "no image"
         raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
     _check_column_decoder(name, source, decoder, default)
     if isinstance(decoder, ImageDecoder | ArrayDecoder):
-        decoder = decoder.bound(reader.metadata[source]["height"], reader.metadata[source]["width"])
+        asks = type(decoder).bound not in (ImageDecoder.bound, ArrayDecoder.bound)
+        if asks and reader.num_samples:  # without any, there are no sizes, and nothing will be decoded
+            decoder = decoder.bound(reader.column(source, "height"), reader.column(source, "width"))
     else:
         decoder = copy.copy(decoder)  # what it learns of this file must not reach the user's other pipelines
         decoder.bind(reader, source)

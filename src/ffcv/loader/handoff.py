@@ -63,8 +63,10 @@ class Handoff:
                 self._changed.notify_all()
                 return self._items.popleft()
             if self._error is not None:
-                error, self._error = self._error, None
-                raise error
+                try:
+                    raise self._error  # no variable, which its traceback would hold, and so itself
+                finally:
+                    self._error = None
             raise StopIteration
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from ffcv.loader.cut import Cut
 from ffcv.loader.epoch import EpochIterator
 from ffcv.loader.handoff import Handoff
 from ffcv.loader.options import ORDER_TYPE, OrderOption, check_indices, choose_order, default_os_cache, whole
-from ffcv.loader.position import Position
+from ffcv.loader.position import MAX_EPOCH, Pass, Position
 from ffcv.loader.production import Maker, Production
 from ffcv.loader.ranks import agree_on_seed, find_ranks
 from ffcv.loader.selection import Selection
@@ -37,7 +37,6 @@ from ffcv.traversal_order import TraversalOrder
 __all__ = ["ORDER_TYPE", "Loader", "OrderOption"]
 
 AHEAD_BYTES = 192 << 20
-MAX_EPOCH = (1 << 32) - 1  # random numbers are made from 32 bits of it
 
 
 class Loader:
@@ -150,7 +149,7 @@ class Loader:
         self._cut.check(self._length(0), on_error, self.selection.size)
 
         self._next = self._reached = Position()
-        self._latest: object | None = None  # names the pass that `_reached` is about; None: nothing has begun since
+        self._latest: Pass | None = None  # the one that `_reached` is about; None: nothing has begun since
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
         self._closed = False
 
@@ -160,26 +159,28 @@ class Loader:
         An iterator that goes without having been asked for a batch does not count as an epoch.
         """
         self._check_open()
-        before = self._next, self._reached, self._latest
+        this = Pass((self._next, self._reached, self._latest))  # not the iterator, whose user alone must hold it
         start = self._next
         order = self._order(start.epoch)
         if start.consumed and not start.named and self._cut.steps(len(order) - start.consumed) == 0:
             start = Position(start.epoch + 1)
             order = self._order(start.epoch)
-        self._next, self._reached = Position(start.epoch + 1), start
-        self._latest = token = object()  # not the iterator, which must not be part of a cycle: dropping it stops it
+        self._next, self._reached, self._latest = Position(start.epoch + 1), start, this
 
         def note(consumed: int | None) -> None:
-            if self._latest is token:
+            this.before = None
+            if self._latest is this:
                 self._reached = self._next if consumed is None else Position(start.epoch, consumed)
 
         def forget() -> None:  # trainers call iter() only to see whether they can
-            if self._latest is token:
-                self._next, self._reached, self._latest = before
+            this.is_unused = True
+            while (latest := self._latest) is not None and latest.is_unused and latest.before is not None:
+                self._next, self._reached, self._latest = latest.before
 
         parts = self._cut.batches(len(order), start.consumed)
+        maker, goes_on = self._maker(), start.consumed > 0
         production = Production(
-            self._maker(), self.bad_samples, self.selection, order, parts, start.epoch, self.os_cache
+            maker, self.bad_samples, self.selection, order, parts, start.epoch, self.os_cache, goes_on
         )
         left = self._cut.count(len(order) - start.consumed)
         iterator = EpochIterator(production, left, Handoff(self.batches_ahead, self.ahead_bytes), note, forget)
@@ -384,8 +385,6 @@ def _reopened(
     cls: type[Loader], options: dict[str, Any], same: dict[str, Any], position: Position, order_state: dict[str, Any]
 ) -> Loader:
     loader = cls(**options | same)
-    loader._options = (
-        options | same | {"seed": options["seed"]}
-    )  # a seed that was drawn is still none that was asked for
+    loader._options["seed"] = options["seed"]  # one that was drawn is still none that was asked for
     loader.resume(loader.seed, position, order_state)
     return loader

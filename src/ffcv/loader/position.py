@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_EPOCH = (1 << 32) - 1
+"""Random numbers are made from 32 bits of it."""
+
 
 @dataclass(frozen=True)
 class Position:
@@ -22,3 +25,16 @@ class Position:
     def at_epoch(self, epoch: int) -> Position:
         """Where `set_epoch(epoch)` leads from here: nowhere, if this is in that epoch."""
         return Position(epoch, self.consumed if epoch == self.epoch else 0, named=True)
+
+
+@dataclass(eq=False)
+class Pass:
+    """An iteration that has begun.
+
+    Attributes:
+        before: What was next, what had been reached, and by which pass, before it; None as soon as it is used.
+        is_unused: It went without having been asked for a batch, and counts for nothing.
+    """
+
+    before: tuple[Position, Position, Pass | None] | None
+    is_unused: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +54,8 @@ class Maker(NamedTuple):
                 return held[-1]
 
             def render(samples: np.ndarray) -> Any:
+                if self.copies is None:
+                    held.clear()  # of an attempt that failed
                 batch = self.plan.render(key._replace(samples=samples), self.renderer, allocate, source)
                 sizes.append(sum(array.nbytes for array in held))
                 return batch
@@ -75,6 +78,7 @@ class Production:
         parts: This rank's batches: (positions in the order int64 [B], samples done after it, of all ranks).
         epoch: Its number.
         os_cache: Read samples as they are needed; else ahead.
+        goes_on: Batches of the epoch were made before, so that it is no error if all of these are left out.
     """
 
     def __init__(
@@ -86,10 +90,12 @@ class Production:
         parts: Iterable[tuple[np.ndarray, int]],
         epoch: int,
         os_cache: bool,
+        goes_on: bool,
     ) -> None:
         self._maker = maker
         self._bad_samples = bad_samples
         self._epoch = epoch
+        self._goes_on = goes_on
         self._done: deque[int] = deque()
         source = maker.plan.source
 
@@ -113,16 +119,17 @@ class Production:
         Args:
             wait_for_room: Waits until one more batch of about so many bytes may be made.
         """
-        nbytes, begun, kept = 0, False, False
-        for number, (samples, source) in enumerate(self._pairs):
+        nbytes, number, kept = 0, 0, self._goes_on
+        for samples, source in self._pairs:  # not enumerated, which would hold the last pair while the next is made
             wait_for_room(nbytes)
             key = BatchKey(samples, self._epoch, number)
             batch, copied, nbytes = self._maker.make(key, self._treat, source)
-            begun, kept = True, kept or batch is not None
+            del source  # before the next one takes memory
+            number, kept = number + 1, kept or batch is not None
             yield batch, self._done.popleft(), copied
             del batch  # only its user holds it now
-        if begun and not kept and self._bad_samples.error is not None:
-            raise self._bad_samples.error
+        if number and not kept and self._bad_samples.error is not None:
+            raise copy.copy(self._bad_samples.error)  # which is kept without a traceback
 
     def _treat(self, samples: np.ndarray, render: Render) -> Any:
         return self._bad_samples.render(samples, render, self._candidates)

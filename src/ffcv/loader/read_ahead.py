@@ -1,10 +1,10 @@
 """Reading ahead with memory of our own: `os_cache=False`.
 
-The batches to come are taken in windows of about `window_bytes`; in a quasi-random order, in its groups of pages. A
-window's samples are sorted by their place in the file and read in as few requests as possible: neighbours together, and
-samples with gaps between them, as long as at least half of what is read is wanted. While one window is being rendered,
-I/O threads read the next, so at most two are in memory. So sequential and quasi-random orders read whole pages on one
-rank; a random order reads single samples, and so do several ranks, which share all pages.
+The batches to come are taken in windows of about `window_bytes`, and at most 65536 samples; in a quasi-random order, in
+its groups of pages. A window's samples are sorted by their place in the file and read in as few requests as possible:
+neighbours together, and samples with gaps between them, as long as at least half of what is read is wanted. While one
+window is being rendered, I/O threads read the next, so at most two are in memory. So sequential and quasi-random orders
+read whole pages on one rank; a random order reads single samples, and so do several ranks, which share all pages.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ WINDOW_BYTES = 64 << 20
 IO_THREADS = 4
 _FIRST_WINDOW = 1 << 20
 """Windows begin small and double, so that the first batch does not wait for a whole one."""
+
+_MOST_SAMPLES = 1 << 16
+"""In a window. It has tables of them, too; and values that lie in the metadata alone would never fill it."""
 
 _LARGEST_REQUEST = 8 << 20
 _LARGEST_GAP = 512 << 10
@@ -138,19 +141,19 @@ def _windows(
     waiting: list[np.ndarray] = []
     starts: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
-    total, limit, current = 0, min(_FIRST_WINDOW, window_bytes), None
+    total, count, limit, current = 0, 0, min(_FIRST_WINDOW, window_bytes), None
     for samples, group in batches:
         pointers = _pointers(source, samples, fields)
         found = source.extents.of(pointers)
         lengths = found.sizes if found.behind is None else found.sizes + found.behind
-        is_full = total + int(lengths.sum()) > limit if group is None else group != current
-        if waiting and is_full:
+        is_full = total + int(lengths.sum()) > limit or count + len(samples) > _MOST_SAMPLES
+        if waiting and (is_full if group is None else group != current):
             yield waiting, _window(source, starts, sizes, pool)
-            waiting, starts, sizes, total, limit = [], [], [], 0, min(2 * limit, window_bytes)
+            waiting, starts, sizes, total, count, limit = [], [], [], 0, 0, min(2 * limit, window_bytes)
         waiting.append(samples)
         starts.append(pointers)
         sizes.append(lengths)
-        total, current = total + int(lengths.sum()), group
+        total, count, current = total + int(lengths.sum()), count + len(samples), group
     if waiting:
         yield waiting, _window(source, starts, sizes, pool)
 
@@ -159,7 +162,8 @@ def _pointers(source: FileSource, samples: np.ndarray, fields: Collection[str]) 
     rows = source.rows(samples)
     source.check(samples, rows)
     parts = [pointers_in(rows, column) for column in pointer_columns(source.reader, fields)]
-    return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    pointers = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    return pointers[source.extents.begin_at(pointers)]  # a custom field may say with another number that it has nothing
 
 
 def _window(

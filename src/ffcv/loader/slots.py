@@ -36,19 +36,25 @@ class _Unused:
     def put(self, block: torch.Tensor) -> None:
         """No lock: this may run anywhere, also inside the methods of the pool."""
         self._back.append(block)
-        while self._back and (not self.is_open or len(self._back) + len(self.known) > self.keep):
-            try:
-                self._back.popleft()
-            except IndexError:  # another thread has been faster
+        while not self.is_open or len(self._back) + len(self.known) > self.keep:
+            if self._pop() is None:
                 return
 
     def look(self) -> bool:
         """Adds what has come back to what is known, under the pool's lock; says whether there was anything."""
-        found = bool(self._back)
-        while self._back:
-            self.known.append(self._back.popleft())
+        found = False
+        while (block := self._pop()) is not None:
+            self.known.append(block)
+            found = True
         del self.known[: -self.keep]
         return found
+
+    def _pop(self) -> torch.Tensor | None:
+        """One that has come back; not asked for beforehand, since another thread may take the last one meanwhile."""
+        try:
+            return self._back.popleft()
+        except IndexError:
+            return None
 
 
 class _Lease:

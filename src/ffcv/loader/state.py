@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ffcv.loader.options import whole
-from ffcv.loader.position import Position
+from ffcv.loader.position import MAX_EPOCH, Position
 from ffcv.random import RNG_VERSION
 
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ def apply_state(loader: Loader, state: Mapping[str, Any]) -> None:
             f"file's {loader.reader.fingerprint}; open the file that the run began with"
         )
     _require_same(loader, state)
-    seed, epoch, consumed = (
-        whole(f"the state's {name}", state[name]) for name in ("seed", "epoch", "samples_consumed")
-    )
-    samples = loader.traversal_order.epoch_length(epoch) if epoch >= 0 else 0
+    seed = whole("the state's seed", state["seed"])
+    epoch = whole("the state's epoch", state["epoch"], least=0, most=MAX_EPOCH)
+    consumed = whole("the state's samples_consumed", state["samples_consumed"])
+    samples = loader.traversal_order.epoch_length(epoch)
     if not 0 <= consumed <= samples:
         raise ValueError(
             f"the state says {consumed} samples of epoch {epoch}, which has {samples}: it is damaged, or of a "
             "sampler of another length"
         )
-    loader.resume(seed, Position(epoch, consumed), dict(state.get("order_state", {})))
+    loader.resume(seed, Position(epoch, consumed), dict(state.get("order_state") or {}))
 
 
 def _require_same(loader: Loader, state: Mapping[str, Any]) -> None:

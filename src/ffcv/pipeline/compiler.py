@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -51,10 +52,8 @@ class Compiler:
 
     @classmethod
     def compile(cls, code: Callable[..., Any], signature: Any = None) -> Callable[..., Any]:
-        """`code`, compiled by numba without the GIL; `code` itself where numba is absent or switched off.
-
-        What numba cannot compile runs as plain Python, with a warning.
-        """
+        """`code`, compiled by numba without the GIL at its first call, or now for a `signature`; `code` itself where
+        numba is absent or switched off, or has compiled it."""
         if not cls.available() or hasattr(code, "py_func"):
             return code
         parallel = bool(getattr(code, "is_parallel", False)) and cls.num_threads > 1
@@ -62,7 +61,10 @@ class Compiler:
 
     @classmethod
     def guarded(cls, code: Callable[..., Any]) -> Callable[..., Any]:
-        """What the loader calls: `code` compiled, or plain from the first call on which numba fails to compile it."""
+        """What the loader calls: `code` compiled, or plain, with a warning, as soon as numba fails to compile it."""
+        if cls.available() and not hasattr(code, "py_func") and not inspect.isfunction(code):
+            _warn(code, "it compiles functions, but no methods or other objects")
+            return code
         compiled = cls.compile(code)
         if compiled is code:
             return code
@@ -83,17 +85,25 @@ class _Guarded:
             self._compiled, self._parallel = _jit(self._plain, parallel=False), False
         try:
             if not self._parallel:
-                return self._compiled(*args)
+                return self._run(args)
             with _PARALLEL:
                 _note_launch()
                 numba.set_num_threads(min(Compiler.num_threads, numba.config.NUMBA_NUM_THREADS))
-                return self._compiled(*args)
-        except numba.core.errors.NumbaError as error:
-            name = getattr(self._plain, "__qualname__", repr(self._plain))
+                return self._run(args)
+        except (numba.core.errors.NumbaError, numba.core.errors.UnsupportedBytecodeError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            warnings.warn(f"numba cannot compile {name}, which now runs as plain Python: {first}", stacklevel=2)
+            _warn(self._plain, first)
             self._compiled = None
             return self._plain(*args)
+
+    def _run(self, args: tuple[Any, ...]) -> Any:
+        compiled = self._compiled  # None where another thread has met the error meanwhile
+        return self._plain(*args) if compiled is None else compiled(*args)
+
+
+def _warn(code: Callable[..., Any], reason: str) -> None:
+    name = getattr(code, "__qualname__", repr(code))
+    warnings.warn(f"numba cannot compile {name}, which now runs as plain Python: {reason}", stacklevel=3)
 
 
 def _jit(code: Callable[..., Any], parallel: bool, *signature: Any) -> Any:

@@ -56,9 +56,7 @@ class Extents:
         Raises:
             FormatError: Nothing begins at one of them.
         """
-        rows = np.searchsorted(self._pointers, pointers, side="right") - 1
-        found = rows >= 0
-        found[found] = self._pointers[rows[found]] == pointers[found]
+        rows, found = self._find(pointers)
         if not found.all():
             raise FormatError(
                 f"{self._path}: no allocation begins at byte {pointers[np.argmin(found)]}, where a sample points; the "
@@ -79,6 +77,17 @@ class Extents:
         is_last = rows + 1 == len(self._pointers)
         following = np.where(is_last, self._end_of_pages, self._pointers[(rows + 1) % len(self._pointers)])
         return np.minimum(following - ends, self._largest_behind)
+
+    def begin_at(self, pointers: np.ndarray) -> np.ndarray:
+        """bool [B]: whether something begins at each of `pointers` (uint64 [B])."""
+        return self._find(pointers)[1]
+
+    def _find(self, pointers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [B], bool [B]: the rows, and whether they are what begins there."""
+        rows = np.searchsorted(self._pointers, pointers, side="right") - 1
+        found = rows >= 0
+        found[found] = self._pointers[rows[found]] == pointers[found]
+        return rows, found
 
     def is_intact(self, found: Found, content: np.ndarray) -> bool:
         """Whether `content` (uint8 [size]) is what was written as the one allocation `found`; compared once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ffcv.errors import DecodeError, FormatError, message_of
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.format import Section
 from ffcv.pipeline.owned import OwnedAllocations
-from ffcv.pipeline.source import FileSource, Source
+from ffcv.pipeline.source import FileSource, Source, UnreadableError
 from ffcv.pipeline.steps import BatchKey, Params
 from ffcv.pipeline.views import Allocate, ArrayView, ColumnView, CustomView, ImageView, View
 from ffcv.reader import Reader
@@ -89,7 +89,7 @@ class Plan:
 
         Raises:
             SampleError: Samples could not be decoded; names them.
-            FormatError: The file is not any more what was opened.
+            FormatError: The file is not any more what was opened, or does not give a sample's bytes.
         """
         source = source or self.source
         rows = source.rows(key.samples)
@@ -119,25 +119,62 @@ class Plan:
             elif isinstance(view, ColumnView):
                 finished[view.name] = self._decode_column(view, rows[view.field], params[view.name], key, source)
             elif isinstance(view, CustomView) and self._owned is not None:
-                finished[view.name] = view.finish(self._owned.of(key.samples, source), params[view.name], key)
+                finished[view.name] = self._decode_custom(view, self._owned, params[view.name], key, source)
         elements = [finished[view.name] for view in self.views]
         if self.return_indices:
             elements.append(torch.from_numpy(np.array(key.samples, np.int64)))
         return self.batch_type._make([*elements, params] if self.return_params else elements)
 
     def _decode_column(self, view: ColumnView, rows: np.ndarray, params: Params, key: BatchKey, source: Source) -> Any:
+        return self._naming_samples(
+            view.field,
+            key.samples,
+            lambda: view.finish(rows, source.read, params, key),
+            lambda row: view.decoder.decode(rows[row : row + 1], source.read),
+        )
+
+    def _decode_custom(
+        self, view: CustomView, owned: OwnedAllocations, params: Params, key: BatchKey, source: Source
+    ) -> Any:
+        storage = self._naming_samples(
+            view.field,
+            key.samples,
+            lambda: owned.of(key.samples, source),
+            lambda row: owned.of(key.samples[row : row + 1], source),
+        )
+        return view.finish(storage, params, key)
+
+    def _naming_samples(
+        self, field: str, samples: np.ndarray, read_all: Callable[[], Any], read_one: Callable[[int], object]
+    ) -> Any:
+        """`read_all()`; if that fails, a `SampleError` of the samples for whose rows `read_one(row)` does.
+
+        Raises:
+            UnreadableError: The file does not give a sample's bytes.
+        """
         try:
-            return view.finish(rows, source.read, params, key)
+            return read_all()
         except (FormatError, OSError):
-            failed: dict[int, str] = {}  # which samples it was: the decoder alone, row by row
-            for sample, row in zip(key.samples.tolist(), rows[:, None], strict=True):
-                try:
-                    view.decoder.decode(row, source.read)
-                except (FormatError, OSError) as error:
-                    failed[sample] = message_of(error).removeprefix(f"{self.reader.path}: ")
+            failed = self._failing(field, samples, read_one)
             if failed:
-                raise SampleError(self.reader.path, view.field, failed) from None
+                raise SampleError(self.reader.path, field, failed) from None
             raise
+
+    def _failing(self, field: str, samples: np.ndarray, read_one: Callable[[int], object]) -> dict[int, str]:
+        """What is wrong, by sample, with those for whose rows `read_one(row)` fails."""
+        failed: dict[int, str] = {}
+        for row, sample in enumerate(samples.tolist()):
+            try:
+                read_one(row)
+            except (FormatError, OSError) as error:
+                message = message_of(error).removeprefix(f"{self.reader.path}: ")
+                if isinstance(error, UnreadableError):
+                    raise UnreadableError(
+                        f"{self.reader.path}: sample {sample}, field {field!r}: {message}; make the file readable "
+                        "again, and go on with the last state"
+                    ) from error
+                failed[sample] = message
+        return failed
 
     def _render_images(
         self,
@@ -170,6 +207,8 @@ class Plan:
             found.behind,
         )
         if errors:
+            bad = [position for position, _ in errors]
+            self._failing(field, key.samples[bad], lambda row: source.read(int(pointers[bad[row]])))  # or unreadable?
             failed = {int(key.samples[position]): message for position, message in errors}
             raise SampleError(self.reader.path, field, failed)
         source.extents.verified[found.rows] = True
@@ -205,6 +244,10 @@ class SampleError(DecodeError):
             "such samples out with indices=, or choose on_error='skip' or 'replace'"
         )
         self.path, self.field, self.samples = path, field, samples
+
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str, dict[int, str]]]:
+        # Exceptions are copied and pickled by their `args`, of which this has others than it was made of.
+        return type(self), (self.path, self.field, self.samples)
 
 
 def _sizes(rows: np.ndarray) -> np.ndarray:

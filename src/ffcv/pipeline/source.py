@@ -20,6 +20,11 @@ from ffcv.pipeline.extents import Extents
 from ffcv.reader import TABLE_IN_MEMORY, Reader
 
 _NOTHING = np.empty(0, np.uint8)
+_POINTER = np.dtype("<u8")
+
+
+class UnreadableError(FormatError):
+    """The bytes cannot be had, which says nothing about the sample: no policy for bad samples applies."""
 
 
 class Location(NamedTuple):
@@ -119,14 +124,15 @@ class FileSource:
         """uint8: the bytes of the allocation at `pointer`.
 
         Raises:
-            FormatError: They cannot be read, or are not those that were written.
+            UnreadableError: They cannot be read.
+            FormatError: They are not those that were written.
         """
         found = self.extents.of(np.array([pointer], np.uint64))
         content = np.empty(int(found.sizes[0]), np.uint8)
         try:
             self.file.read(int(pointer), content)
         except _core.ReadError as error:
-            raise FormatError(f"{self.reader.path}: {error}") from error
+            raise UnreadableError(f"{self.reader.path}: {error}") from error
         if not self.extents.is_intact(found, content):
             raise FormatError(
                 f"{self.reader.path}: checksum mismatch: the {content.size} bytes at byte {pointer} are not those that "
@@ -159,11 +165,11 @@ def pointer_columns(reader: Reader, fields: Collection[str] | None = None) -> Se
     for name, field in reader.fields.items():
         if fields is not None and name not in fields:
             continue
-        dtype = field.metadata_type
-        for column in ("data_ptr", "ptr"):
-            if column in (dtype.names or ()):
+        dtype = reader.metadata.dtype[name]
+        for column in ("data_ptr", "ptr"):  # in a custom field it may be something else
+            if column in (dtype.names or ()) and dtype[column] == _POINTER:
                 found.append((name, column))
-        if dtype == np.dtype("<u8") and hasattr(field, "element_size"):
+        if dtype == _POINTER and hasattr(field, "element_size"):
             found.append((name, None))
     return found
 
@@ -171,7 +177,8 @@ def pointer_columns(reader: Reader, fields: Collection[str] | None = None) -> Se
 def has_bytes(rows: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:
     """bool [B]: which rows' pointers mean something; those of empty values do not."""
     field, name = column
-    return rows[field]["size"] > 0 if name == "ptr" else np.ones(len(rows), bool)
+    has_size = name == "ptr" and "size" in (rows.dtype[field].names or ())
+    return rows[field]["size"] > 0 if has_size else np.ones(len(rows), bool)
 
 
 def pointers_in(rows: np.ndarray, column: tuple[str, str | None]) -> np.ndarray:

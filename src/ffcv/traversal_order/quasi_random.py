@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ffcv.pipeline.source import pointer_columns
 from ffcv.random import permute, stream_id
+from ffcv.transforms.validation import check_count
 from ffcv.traversal_order.base import LazyOrder, TraversalOrder
 
 if TYPE_CHECKING:
@@ -35,11 +36,22 @@ class QuasiRandom(TraversalOrder):
         super().__init__(loader)
         if pages_in_flight < 1:
             raise ValueError(f"pages_in_flight must be at least 1, got {pages_in_flight}")
-        self.pages_in_flight = pages_in_flight
+        self.pages_in_flight = check_count("pages_in_flight", pages_in_flight, 1)
         self._pages: Pages | None = None  # found once
 
     def epoch_length(self, epoch: int) -> int:
         return self.loader.selection.size
+
+    def state_dict(self, epoch: int) -> dict[str, Any]:
+        return {"pages_in_flight": self.pages_in_flight}
+
+    def load_state_dict(self, epoch: int, state: dict[str, Any]) -> None:
+        given = state.get("pages_in_flight")
+        if given != self.pages_in_flight:
+            raise ValueError(
+                f"the state is of an order with pages_in_flight={given!r}, but the loader has {self.pages_in_flight}: "
+                "pass order_kwargs={'pages_in_flight': ...} as the run that wrote it"
+            )
 
     def sample_order(self, epoch: int) -> LazyOrder:
         size, select = self.loader.selection.size, self.loader.selection.at

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ffcv.transforms.validation import check_count
 from ffcv.traversal_order.base import LazyOrder, TraversalOrder
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class SequentialContiguous(Sequential):
         return {"parts": parts.count, "samples_a_piece": parts.piece}
 
     def load_state_dict(self, epoch: int, state: dict[str, Any]) -> None:
-        self._begun = epoch, _Parts(int(state["parts"]), int(state["samples_a_piece"]))
+        counts = (check_count(f"the state's {name}", state.get(name), 1) for name in ("parts", "samples_a_piece"))
+        self._begun = epoch, _Parts(*counts)
 
     def _parts(self, epoch: int) -> _Parts:
         return self._begun[1] if self._begun is not None and self._begun[0] == epoch else self._own
