@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 class DecodeError(ValueError):
     pass
 
-def crc32c(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], crc: int = 0, portable: bool = False) -> int:
+def crc32c(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], crc: int = 0, way: str | None = None) -> int:
     """
-    The CRC32C of `data`, going on from that of what comes before it; `portable` without the instruction.
+    The CRC32C of `data`, going on from that of what comes before it; `way` names one to compute it (for tests).
     """
+
+def crc32c_ways() -> list[str]:
+    """How this machine can compute a CRC32C, the fastest first."""
 
 def check_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[int, int, int]:
     """
