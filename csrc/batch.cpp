@@ -4,9 +4,13 @@
 #include <cmath>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <mutex>
+#include <stdexcept>
+#include <utility>
 
 #include "checksum.h"
+#include "grown.h"
 #include "kernels/kernels.h"
 #include "point_chain.h"
 #include "resampler.h"
@@ -14,11 +18,6 @@
 namespace ffcv {
 
 namespace {
-
-uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
-    if (buffer.size() < bytes) buffer.resize(bytes);
-    return buffer.data();
-}
 
 Region union_of_boxes(std::span<const ViewProgram> views, size_t sample) {
     Region all = views[0].box(sample);
@@ -92,14 +91,27 @@ struct Renderer::Worker {
     void affine(const float* parameters, const Planar& image);
     void fill_box(const float* parameters, const Planar& image);
     void blur(float sigma, int kernel_size, const Planar& image);
-    void render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample);
+    void render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample,
+                const std::function<bool()>& is_cancelled);
 };
 
-// The hot loop: decode once, then every view from crop to packed output.
-void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample) {
+struct Renderer::Threads {
+    ThreadPool pool;
+    std::vector<std::unique_ptr<Worker>> workers;
+
+    explicit Threads(size_t count) : pool(count) {
+        for (size_t i = 0; i < pool.size(); ++i) workers.push_back(std::make_unique<Worker>());
+    }
+};
+
+// The hot loop: decode once, then every view from crop to packed output. Many views of a large image take seconds, for
+// which nobody waits who has cancelled.
+void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample,
+                              const std::function<bool()>& is_cancelled) {
     check_boxes(views, sample, images.shapes[2 * sample], images.shapes[2 * sample + 1]);
     const Pixels source = decode(images, sample, union_of_boxes(views, sample));
     for (const ViewProgram& program : views) {
+        if (is_cancelled()) return;
         const size_t pixels = static_cast<size_t>(program.height) * static_cast<size_t>(program.width);
         const Planar image{grown(view, 3 * pixels), program.height, program.width};
         const bool flip = program.flips != nullptr && program.flips[sample] != 0;
@@ -224,18 +236,24 @@ void Renderer::Worker::blur(float sigma, int kernel_size, const Planar& image) {
         kernels().blur(image, weights.data(), taps, grown(scratch, blur_scratch(image.height, image.width, taps)));
 }
 
-Renderer::Renderer(size_t num_threads) : pool_(num_threads) {
-    for (size_t i = 0; i < pool_.size(); ++i) workers_.push_back(std::make_unique<Worker>());
-}
+Renderer::Renderer(size_t num_threads) : threads_(std::make_shared<Threads>(num_threads)) {}
+
+Renderer::Renderer(std::shared_ptr<Threads> threads) : threads_(std::move(threads)) {}
 
 Renderer::~Renderer() = default;
+
+std::unique_ptr<Renderer> Renderer::another() const { return std::unique_ptr<Renderer>(new Renderer(threads_)); }
+
+size_t Renderer::num_threads() const { return threads_->pool.size(); }
 
 std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<const ViewProgram> views) {
     std::vector<SampleError> errors;
     std::exception_ptr lost;
     std::mutex mutex;
     if (views.empty()) return errors;
-    pool_.run(images.size, [&](size_t worker, size_t sample) {
+    const std::function<bool()> is_cancelled = [this] { return cancelled_ || ThreadPool::are_cancelled(); };
+    threads_->pool.run(images.size, [&](size_t worker, size_t sample) {
+        if (is_cancelled()) return;
         const auto failed = [&](const char* message) {
             for (const ViewProgram& view : views) clear(view, sample);
             const std::lock_guard lock(mutex);
@@ -246,13 +264,14 @@ std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<co
             }
         };
         try {
-            workers_[worker]->render(images, views, sample);
+            threads_->workers[worker]->render(images, views, sample, is_cancelled);
         } catch (const std::exception& error) {
             failed(error.what());
         } catch (...) {
             failed("an exception of an unknown type");
         }
     });
+    if (cancelled_) throw std::runtime_error("rendering was cancelled: nobody waits for it");
     if (lost) std::rethrow_exception(lost);
     std::ranges::sort(errors, {}, &SampleError::position);
     return errors;

@@ -5,6 +5,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
@@ -230,6 +231,9 @@ NB_MODULE(_core, m) {
     nb::class_<Renderer>(m, "Renderer", "A thread pool that renders batches.")
         .def(nb::init<size_t>(), "num_threads"_a)
         .def_prop_ro("num_threads", &Renderer::num_threads)
+        .def("another", &Renderer::another, "Another one on the same threads, which can be cancelled by itself.")
+        .def("cancel", &Renderer::cancel,
+             "From any thread: `render` begins no further view, now and from now on, and raises RuntimeError.")
         .def("render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
              "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(),
              "Renders `views`; the bytes come from `storage`, or from `file`. Returns (position, message) of each "

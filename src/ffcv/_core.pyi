@@ -55,7 +55,6 @@ class AllocationTable:
     def sizes(self, rows: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,))]:
         """uint64 [B]: the rows' sizes in bytes."""
 
-
 def expect_leaks() -> None:
     """
     No report of objects that are left at the end of this process: for a forked one, where the threads that hold them have stayed behind.
@@ -63,7 +62,7 @@ def expect_leaks() -> None:
 
 def cancel_rendering() -> None:
     """
-    At the end of a process: renderers begin no further sample, and raise RuntimeError, now and from now on.
+    At the end of a process: renderers begin no further view, and raise RuntimeError, now and from now on.
     """
 
 class ReadError(OSError):
@@ -179,6 +178,14 @@ class Renderer:
 
     @property
     def num_threads(self) -> int: ...
+
+    def another(self) -> Renderer:
+        """Another one on the same threads, which can be cancelled by itself."""
+
+    def cancel(self) -> None:
+        """
+        From any thread: `render` begins no further view, now and from now on, and raises RuntimeError.
+        """
 
     def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View], checksums: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, file: StorageFile | None = None) -> list[tuple[int, str]]:
         """
