@@ -108,9 +108,19 @@ class JpegEngine(enum.Enum):
 
     libjpeg = 2
 
-def decode_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], engine: JpegEngine = JpegEngine.any) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
+def decode_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], engine: JpegEngine = JpegEngine.any, max_side: int | None = None) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
     """
-    uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged, or where `engine` does not take it.
+    uint8 [H, W, 3] of a whole JPEG, as by `shrink` where `max_side` is given; raises DecodeError, also where data are missing or damaged, or where `engine` does not take it.
+    """
+
+def shrink(pixels: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, 3), order='C', device='cpu', writable=False)], max_side: int) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
+    """
+    uint8 [height, width, 3]: `pixels`, uint8 [H, W, 3], with at most `max_side` pixels in the longer side: a larger image is averaged by area.
+    """
+
+def encode_jpeg(pixels: Annotated[NDArray[numpy.uint8], dict(order='C', device='cpu', writable=False)], quality: int, halve_chroma: bool = True) -> bytes:
+    """
+    A JPEG of uint8 [H, W, 3], or grey [H, W], with Pillow's bytes; `quality` 1 to 100; chroma 4:2:0 or 4:4:4.
     """
 
 def isa() -> str:
@@ -160,9 +170,6 @@ class Interpolation(enum.Enum):
     nearest = 2
 
     area = 3
-
-def resize(pixels: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, 3), order='C', device='cpu', writable=False)], height: int, width: int, interpolation: Interpolation) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
-    """uint8 [height, width, 3]: `pixels`, uint8 [H, W, 3], at another size."""
 
 class View:
     """
