@@ -154,13 +154,13 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
                               " has only " + std::to_string(end) + " bytes");
         corner = static_cast<size_t>(wanted.top) * stride + static_cast<size_t>(wanted.left) * 3;
         // Only what lies between the region's first and last pixel, unless the whole is to be verified.
-        if (images.checksums == nullptr) {
+        if (!images.is_compared(sample)) {
             begin = corner;
             end = corner + static_cast<size_t>(wanted.height - 1) * stride + static_cast<size_t>(wanted.width) * 3;
         }
     }
     const std::span<const uint8_t> bytes = read(images, sample, begin, end);
-    if (images.checksums != nullptr && crc32c(bytes) != images.checksums[sample])
+    if (images.is_compared(sample) && crc32c(bytes) != images.checksums[sample])
         throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
     if (!is_raw)
         return decoder.decode(bytes, images.shapes[2 * sample], images.shapes[2 * sample + 1], wanted, decoded);

@@ -173,9 +173,11 @@ std::vector<std::pair<size_t, std::string>> render(
     Renderer& renderer, Bytes storage, Array<const uint64_t, nb::shape<-1>> offsets,
     Array<const uint64_t, nb::shape<-1>> sizes, Array<const uint8_t, nb::shape<-1>> modes,
     Array<const int32_t, nb::shape<-1, 2>> shapes, const std::vector<View*>& views,
-    std::optional<Array<const uint32_t, nb::shape<-1>>> checksums, const StorageFile* file) {
+    std::optional<Array<const uint32_t, nb::shape<-1>>> checksums, const StorageFile* file,
+    std::optional<Array<const bool, nb::shape<-1>>> compared) {
     const size_t batch = offsets.shape(0);
-    if (checksums && checksums->shape(0) != batch) throw nb::value_error("checksums must have one entry a sample");
+    if ((checksums && checksums->shape(0) != batch) || (compared && compared->shape(0) != batch))
+        throw nb::value_error("checksums and compared must have one entry a sample");
     if (sizes.shape(0) != batch || modes.shape(0) != batch || shapes.shape(0) != batch)
         throw nb::value_error("offsets, sizes, modes and shapes must have one row a sample");
     std::vector<ViewProgram> programs;
@@ -190,6 +192,7 @@ std::vector<std::pair<size_t, std::string>> render(
                             shapes.data(),
                             batch,
                             checksums ? checksums->data() : nullptr,
+                            compared ? reinterpret_cast<const uint8_t*>(compared->data()) : nullptr,
                             file};
     std::vector<SampleError> errors;
     {
@@ -263,7 +266,8 @@ NB_MODULE(_core, m) {
         .def("cancel", &Renderer::cancel,
              "From any thread: `render` begins no further view, now and from now on, and raises RuntimeError.")
         .def("render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
-             "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(),
-             "Renders `views`; the bytes come from `storage`, or from `file`. Returns (position, message) of each "
+             "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(), "compared"_a.none() = nb::none(),
+             "Renders `views`; the bytes come from `storage`, or from `file`, and are compared with `checksums`, where "
+             "`compared` (bool [B]) is True. Returns (position, message) of each "
              "sample that failed, whose outputs are zeros.");
 }

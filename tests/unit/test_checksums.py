@@ -203,6 +203,19 @@ def test_raw_pixels_are_compared_once_and_jpegs_at_every_read(
             list(fresh)
 
 
+def test_a_batch_of_both_compares_its_jpegs_only(tmp_path: Path) -> None:
+    path = write_photos(tmp_path / "x.beton", 16, write_mode="proportion")
+    images = Reader(path).metadata["image"]
+    raw, jpeg = (int(np.flatnonzero(images["mode"] == mode)[0]) for mode in (1, 0))
+    loader = Loader(path, 16, num_workers=1, pipelines={"image": [CenterCrop((16, 16), 1.0)]})
+    before = next(iter(loader)).image
+    flip_byte_unnoticed(path, int(images["data_ptr"][raw]))
+    assert np.array_equal(next(iter(loader)).image, before)  # far from the crop
+    flip_byte_unnoticed(path, int(images["data_ptr"][jpeg]) + 400)
+    with pytest.raises(DecodeError, match=f"sample {jpeg}, field 'image': checksum mismatch"):
+        list(loader)
+
+
 @pytest.mark.parametrize("os_cache", [True, False])
 def test_arrays_are_compared_once(tmp_path: Path, os_cache: bool) -> None:
     path = tmp_path / "x.beton"
