@@ -75,7 +75,7 @@ def with_ours(source: Path, out: Path, workers: int, encode: bool, restart_marke
     from ffcv.data import ImageFolder, ImageReader
     from ffcv.fields import RGBImageField
 
-    dataset = ImageFolder(source, images=ImageReader(not encode))
+    dataset = ImageFolder(source, images=ImageReader(not encode, max_resolution=LONGER_SIDE if encode else None))
     image = RGBImageField(restart_markers=restart_markers)
     if encode:
         image = RGBImageField("jpg", max_resolution=LONGER_SIDE, jpeg_quality=QUALITY)

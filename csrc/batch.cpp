@@ -4,7 +4,10 @@
 #include <cmath>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <mutex>
+#include <stdexcept>
+#include <utility>
 
 #include "checksum.h"
 #include "grown.h"
@@ -88,14 +91,27 @@ struct Renderer::Worker {
     void affine(const float* parameters, const Planar& image);
     void fill_box(const float* parameters, const Planar& image);
     void blur(float sigma, int kernel_size, const Planar& image);
-    void render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample);
+    void render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample,
+                const std::function<bool()>& is_cancelled);
 };
 
-// The hot loop: decode once, then every view from crop to packed output.
-void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample) {
+struct Renderer::Threads {
+    ThreadPool pool;
+    std::vector<std::unique_ptr<Worker>> workers;
+
+    explicit Threads(size_t count) : pool(count) {
+        for (size_t i = 0; i < pool.size(); ++i) workers.push_back(std::make_unique<Worker>());
+    }
+};
+
+// The hot loop: decode once, then every view from crop to packed output. Many views of a large image take seconds, for
+// which nobody waits who has cancelled.
+void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProgram> views, size_t sample,
+                              const std::function<bool()>& is_cancelled) {
     check_boxes(views, sample, images.shapes[2 * sample], images.shapes[2 * sample + 1]);
     const Pixels source = decode(images, sample, union_of_boxes(views, sample));
     for (const ViewProgram& program : views) {
+        if (is_cancelled()) return;
         const size_t pixels = static_cast<size_t>(program.height) * static_cast<size_t>(program.width);
         const Planar image{grown(view, 3 * pixels), program.height, program.width};
         const bool flip = program.flips != nullptr && program.flips[sample] != 0;
@@ -138,7 +154,7 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
                               " has only " + std::to_string(end) + " bytes");
         corner = static_cast<size_t>(wanted.top) * stride + static_cast<size_t>(wanted.left) * 3;
         // Only what lies between the region's first and last pixel, unless the whole is to be verified.
-        if (images.checksums == nullptr) {
+        if (!images.is_compared(sample)) {
             begin = corner;
             end = corner + static_cast<size_t>(wanted.height - 1) * stride + static_cast<size_t>(wanted.width) * 3;
         }
@@ -146,7 +162,7 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
     const size_t behind = is_raw || images.behind == nullptr ? 0 : images.behind[sample];
     const std::span<const uint8_t> read_bytes = read(images, sample, begin, end + behind);
     const std::span<const uint8_t> bytes = read_bytes.first(end - begin);
-    if (images.checksums != nullptr && crc32c(bytes) != images.checksums[sample])
+    if (images.is_compared(sample) && crc32c(bytes) != images.checksums[sample])
         throw DecodeError("checksum mismatch: its bytes are not those that were written (run 'ffcv verify')");
     if (!is_raw)
         return decoder.decode(bytes, images.shapes[2 * sample], images.shapes[2 * sample + 1], wanted, decoded,
@@ -223,18 +239,24 @@ void Renderer::Worker::blur(float sigma, int kernel_size, const Planar& image) {
         kernels().blur(image, weights.data(), taps, grown(scratch, blur_scratch(image.height, image.width, taps)));
 }
 
-Renderer::Renderer(size_t num_threads) : pool_(num_threads) {
-    for (size_t i = 0; i < pool_.size(); ++i) workers_.push_back(std::make_unique<Worker>());
-}
+Renderer::Renderer(size_t num_threads) : threads_(std::make_shared<Threads>(num_threads)) {}
+
+Renderer::Renderer(std::shared_ptr<Threads> threads) : threads_(std::move(threads)) {}
 
 Renderer::~Renderer() = default;
+
+std::unique_ptr<Renderer> Renderer::another() const { return std::unique_ptr<Renderer>(new Renderer(threads_)); }
+
+size_t Renderer::num_threads() const { return threads_->pool.size(); }
 
 std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<const ViewProgram> views) {
     std::vector<SampleError> errors;
     std::exception_ptr lost;
     std::mutex mutex;
     if (views.empty()) return errors;
-    pool_.run(images.size, [&](size_t worker, size_t sample) {
+    const std::function<bool()> is_cancelled = [this] { return cancelled_ || ThreadPool::are_cancelled(); };
+    threads_->pool.run(images.size, [&](size_t worker, size_t sample) {
+        if (is_cancelled()) return;
         const auto failed = [&](const char* message) {
             for (const ViewProgram& view : views) clear(view, sample);
             const std::lock_guard lock(mutex);
@@ -245,13 +267,14 @@ std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<co
             }
         };
         try {
-            workers_[worker]->render(images, views, sample);
+            threads_->workers[worker]->render(images, views, sample, is_cancelled);
         } catch (const std::exception& error) {
             failed(error.what());
         } catch (...) {
             failed("an exception of an unknown type");
         }
     });
+    if (cancelled_) throw std::runtime_error("rendering was cancelled: nobody waits for it");
     if (lost) std::rethrow_exception(lost);
     std::ranges::sort(errors, {}, &SampleError::position);
     return errors;

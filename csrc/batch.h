@@ -1,5 +1,6 @@
 // Renders batches: every image decoded once, every view of it straight into the batch.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -21,16 +22,25 @@ public:
     explicit Renderer(size_t num_threads);
     ~Renderer();
 
-    size_t num_threads() const { return pool_.size(); }
+    // Another one on the same threads, which can be cancelled by itself.
+    std::unique_ptr<Renderer> another() const;
+
+    size_t num_threads() const;
 
     // Fills the views' outputs. Samples that could not be rendered are returned, in order; their outputs are zeros.
+    // Throws std::runtime_error once it is cancelled.
     std::vector<SampleError> render(const ImageBatch& images, std::span<const ViewProgram> views);
+
+    // From any thread: `render` begins no further view, now and from now on, and throws.
+    void cancel() { cancelled_ = true; }
 
 private:
     struct Worker;
+    struct Threads;
+    explicit Renderer(std::shared_ptr<Threads> threads);
 
-    ThreadPool pool_;
-    std::vector<std::unique_ptr<Worker>> workers_;
+    std::shared_ptr<Threads> threads_;
+    std::atomic<bool> cancelled_{false};
 };
 
 }  // namespace ffcv

@@ -5,20 +5,23 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
-#include <cstring>
+#include <limits>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "batch.h"
 #include "bindings_arrays.h"
 #include "bindings_file.h"
 #include "bindings_loader.h"
+#include "jpeg_encoder.h"
 #include "kernels/kernels.h"
 #include "random.h"
-#include "resampler.h"
+#include "whole_image.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -42,40 +45,62 @@ std::tuple<int, int, int> jpeg_info(Bytes data) {
     return {header.height, header.width, header.components};
 }
 
-auto decode_jpeg(Bytes data, JpegDecoder::Engine engine) {
-    std::vector<uint8_t> buffer;
-    Region whole;
-    {
-        nb::gil_scoped_release release;
-        thread_local JpegDecoder decoder;  // building its tables takes long
-        const JpegHeader header = decoder.read_header(span_of(data));
-        whole = {0, 0, header.height, header.width};
-        decoder.decode(span_of(data), header.height, header.width, whole, buffer, {}, engine);
-    }
-    const size_t height = static_cast<size_t>(whole.height), width = static_cast<size_t>(whole.width);
-    for (size_t i = 0; i < height * width; ++i) std::memmove(buffer.data() + 3 * i, buffer.data() + 4 * i, 3);
-    auto* const pixels = new std::vector<uint8_t>(std::move(buffer));
-    nb::capsule owner(pixels, [](void* p) noexcept { delete static_cast<std::vector<uint8_t>*>(p); });
-    return nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>(pixels->data(), {height, width, 3}, owner);
+ImageMaker& image_maker() {
+    thread_local ImageMaker maker;  // building its tables takes long
+    return maker;
 }
 
-auto resize(Array<const uint8_t, nb::shape<-1, -1, 3>> pixels, int height, int width, Interpolation interpolation) {
-    const Region whole{0, 0, static_cast<int>(pixels.shape(0)), static_cast<int>(pixels.shape(1))};
-    if (height < 1 || width < 1 || whole.height < 1 || whole.width < 1)
-        throw nb::value_error("height and width must be positive");
-    const size_t rows = static_cast<size_t>(height), columns = static_cast<size_t>(width);
-    auto [data, owner] = allocate<uint8_t>(rows * columns * 3);
+// A numpy array that takes over the image's memory.
+auto array_of(Image&& image) {
+    const size_t height = static_cast<size_t>(image.height), width = static_cast<size_t>(image.width);
+    nb::capsule owner(image.pixels.get(), [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
+    return nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>(image.pixels.release(), {height, width, 3}, owner);
+}
+
+int checked_side(std::optional<int> max_side) {
+    if (max_side && *max_side < 1) throw nb::value_error("max_side must be at least 1 pixel");
+    return max_side.value_or(ImageMaker::any_side);
+}
+
+auto decode_jpeg(Bytes data, JpegDecoder::Engine engine, std::optional<int> max_side) {
+    const int most = checked_side(max_side);
+    Image image;
     {
         nb::gil_scoped_release release;
-        thread_local Resampler resampler;
-        thread_local std::vector<uint8_t> planes;
-        if (planes.size() < rows * columns * 3) planes.resize(rows * columns * 3);
-        const Planar out{planes.data(), height, width};
-        resampler.resize({pixels.data(), pixels.shape(1) * 3, PixelSize::three, whole}, whole, interpolation, false,
-                         out);
-        kernels().pack_uint8(out, false, data);
+        image = image_maker().decode(span_of(data), most, engine);
     }
-    return nb::ndarray<nb::numpy, uint8_t, nb::ndim<3>>(data, {rows, columns, 3}, owner);
+    return array_of(std::move(image));
+}
+
+auto shrink(Array<const uint8_t, nb::shape<-1, -1, 3>> pixels, int max_side) {
+    const int most = checked_side(max_side);
+    const Region whole{0, 0, static_cast<int>(pixels.shape(0)), static_cast<int>(pixels.shape(1))};
+    if (whole.height < 1 || whole.width < 1) throw nb::value_error("an image has at least one pixel");
+    Image image;
+    {
+        nb::gil_scoped_release release;
+        image = image_maker().shrink({pixels.data(), pixels.shape(1) * 3, PixelSize::three, whole}, most);
+    }
+    return array_of(std::move(image));
+}
+
+nb::bytes encode_jpeg(nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu> pixels, int quality,
+                      bool halve_chroma) {
+    const bool is_grey = pixels.ndim() == 2;
+    if (!is_grey && (pixels.ndim() != 3 || pixels.shape(2) != 3))
+        throw nb::value_error("pixels must be uint8 [H, W, 3], or grey [H, W]");
+    if (quality < 1 || quality > 100) throw nb::value_error("quality lies between 1 and 100");
+    constexpr size_t most = std::numeric_limits<int>::max();
+    if (pixels.shape(0) > most || pixels.shape(1) > most) throw nb::value_error("no JPEG is so large");
+    thread_local JpegEncoder encoder;
+    std::span<const uint8_t> file;
+    {
+        nb::gil_scoped_release release;
+        file = encoder.encode(
+            {pixels.data(), static_cast<int>(pixels.shape(0)), static_cast<int>(pixels.shape(1)), is_grey ? 1 : 3},
+            quality, halve_chroma);
+    }
+    return nb::bytes(file.data(), file.size());
 }
 
 // A ViewProgram together with the arrays that it points into.
@@ -149,10 +174,12 @@ std::vector<std::pair<size_t, std::string>> render(
     Array<const uint64_t, nb::shape<-1>> sizes, Array<const uint8_t, nb::shape<-1>> modes,
     Array<const int32_t, nb::shape<-1, 2>> shapes, const std::vector<View*>& views,
     std::optional<Array<const uint32_t, nb::shape<-1>>> checksums, const StorageFile* file,
-    std::optional<Array<const uint64_t, nb::shape<-1>>> behind) {
+    std::optional<Array<const uint64_t, nb::shape<-1>>> behind,
+    std::optional<Array<const bool, nb::shape<-1>>> compared) {
     const size_t batch = offsets.shape(0);
-    if (behind && behind->shape(0) != batch) throw nb::value_error("behind must have one entry a sample");
-    if (checksums && checksums->shape(0) != batch) throw nb::value_error("checksums must have one entry a sample");
+    const auto is_of_batch = [&](const auto& column) { return !column || column->shape(0) == batch; };
+    if (!is_of_batch(checksums) || !is_of_batch(compared) || !is_of_batch(behind))
+        throw nb::value_error("checksums, compared and behind must have one entry a sample");
     if (sizes.shape(0) != batch || modes.shape(0) != batch || shapes.shape(0) != batch)
         throw nb::value_error("offsets, sizes, modes and shapes must have one row a sample");
     std::vector<ViewProgram> programs;
@@ -168,6 +195,7 @@ std::vector<std::pair<size_t, std::string>> render(
                             batch,
                             checksums ? checksums->data() : nullptr,
                             behind ? behind->data() : nullptr,
+                            compared ? reinterpret_cast<const uint8_t*>(compared->data()) : nullptr,
                             file};
     std::vector<SampleError> errors;
     {
@@ -203,9 +231,15 @@ NB_MODULE(_core, m) {
         .value("ours", JpegDecoder::Engine::ours)
         .value("libjpeg", JpegDecoder::Engine::libjpeg);
     m.def("decode_jpeg", &decode_jpeg, "data"_a, "engine"_a = JpegDecoder::Engine::any,
-          "uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged, or where "
-          "`engine` "
-          "does not take it.");
+          "max_side"_a.none() = nb::none(),
+          "uint8 [H, W, 3] of a whole JPEG, as by `shrink` where `max_side` is given; raises DecodeError, also where "
+          "data "
+          "are missing or damaged, or where `engine` does not take it.");
+    m.def("shrink", &shrink, "pixels"_a, "max_side"_a,
+          "uint8 [height, width, 3]: `pixels`, uint8 [H, W, 3], with at most `max_side` pixels in the longer side: a "
+          "larger image is averaged by area.");
+    m.def("encode_jpeg", &encode_jpeg, "pixels"_a, "quality"_a, "halve_chroma"_a = true,
+          "A JPEG of uint8 [H, W, 3], or grey [H, W], with Pillow's bytes; `quality` 1 to 100; chroma 4:2:0 or 4:4:4.");
     m.def("isa", [] { return kernels().isa; }, "The instruction set of the kernels in use.");
     m.def(
         "select_isa", [](const std::string& isa) { return select_kernels(isa.c_str()); }, "isa"_a,
@@ -221,8 +255,6 @@ NB_MODULE(_core, m) {
         .value("bicubic", Interpolation::bicubic)
         .value("nearest", Interpolation::nearest)
         .value("area", Interpolation::area);
-    m.def("resize", &resize, "pixels"_a, "height"_a, "width"_a, "interpolation"_a,
-          "uint8 [height, width, 3]: `pixels`, uint8 [H, W, 3], at another size.");
     nb::class_<View>(m, "View", "One view of every image of a batch: what to do, and the array to do it into.")
         .def(nb::init<Array<const int32_t, nb::shape<-1, 4>>, nb::object, int, int,
                       const std::vector<std::pair<OpCode, View::Parameters>>&,
@@ -233,9 +265,14 @@ NB_MODULE(_core, m) {
     nb::class_<Renderer>(m, "Renderer", "A thread pool that renders batches.")
         .def(nb::init<size_t>(), "num_threads"_a)
         .def_prop_ro("num_threads", &Renderer::num_threads)
+        .def("another", &Renderer::another, "Another one on the same threads, which can be cancelled by itself.")
+        .def("cancel", &Renderer::cancel,
+             "From any thread: `render` begins no further view, now and from now on, and raises RuntimeError.")
         .def(
             "render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
             "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(), "behind"_a.none() = nb::none(),
+            "compared"_a.none() = nb::none(),
             "Renders `views`; the bytes come from `storage`, or from `file`, and so many `behind` each JPEG, which may "
-            "be its entry points. Returns (position, message) of each sample that failed, whose outputs are zeros.");
+            "be its entry points. They are compared with `checksums`, where `compared` (bool [B]) is True. Returns "
+            "(position, message) of each sample that failed, whose outputs are zeros.");
 }

@@ -7,8 +7,11 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "allocations.h"
 #include "bindings_arrays.h"
@@ -32,9 +35,22 @@ auto array_of(std::vector<T>&& values) {
     return nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner);
 }
 
-uint32_t checksum(Bytes data, uint32_t crc, bool portable) {
+uint32_t checksum(Bytes data, uint32_t crc, const std::optional<std::string>& way) {
+    auto sum = &crc32c;
+    if (way) {
+        const auto ways = crc32c_ways();
+        const auto named = std::ranges::find(ways, *way, &Crc32cWay::name);
+        if (named == ways.end()) throw nb::value_error("this machine has no such way; see crc32c_ways()");
+        sum = named->sum;
+    }
     nb::gil_scoped_release release;
-    return portable ? crc32c_portable(span_of(data), crc) : crc32c(span_of(data), crc);
+    return sum(span_of(data), crc);
+}
+
+std::vector<std::string> names_of_ways() {
+    std::vector<std::string> names;
+    for (const Crc32cWay& way : crc32c_ways()) names.emplace_back(way.name);
+    return names;
 }
 
 // An allocation table together with the array that it reads.
@@ -113,8 +129,10 @@ auto restart_markers(Bytes data) {
 }  // namespace
 
 void bind_file(nb::module_& m) {
-    m.def("crc32c", &checksum, "data"_a, "crc"_a = 0, "portable"_a = false,
-          "The CRC32C of `data`, going on from that of what comes before it; `portable` without the instruction.");
+    m.def(
+        "crc32c", &checksum, "data"_a, "crc"_a = 0, "way"_a.none() = nb::none(),
+        "The CRC32C of `data`, going on from that of what comes before it; `way` names one to compute it (for tests).");
+    m.def("crc32c_ways", &names_of_ways, "How this machine can compute a CRC32C, the fastest first.");
     m.def("check_jpeg", &check_jpeg, "data"_a,
           "(height, width, components) of a JPEG that decodes as a whole; raises DecodeError otherwise. Faster than "
           "decoding.");

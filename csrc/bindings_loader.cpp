@@ -52,7 +52,7 @@ void bind_loader(nb::module_& m) {
         "No report of objects that are left at the end of this process: for a forked one, where the threads that hold "
         "them have stayed behind.");
     m.def("cancel_rendering", &ThreadPool::cancel_all,
-          "At the end of a process: renderers begin no further sample, and raise RuntimeError, now and from now on.");
+          "At the end of a process: renderers begin no further view, and raise RuntimeError, now and from now on.");
     nb::exception<ReadError>(m, "ReadError", PyExc_OSError);
     m.def("permute", &permute, "seed"_a, "stream"_a, "epoch"_a, "size"_a, "positions"_a,
           "int64 [B]: where a keyed permutation of 0..size-1 takes `positions` (int64 [B]); O(1) memory.");

@@ -11,7 +11,6 @@ namespace ffcv {
 
 namespace {
 
-constexpr uint32_t polynomial = 0x82f63b78;  // reflected
 // The instruction takes 3 cycles but starts every cycle: three blocks of a kind are summed side by side, then joined.
 constexpr size_t long_block = 4096, short_block = 256;
 
@@ -27,7 +26,7 @@ struct Tables {
     Tables() {
         for (uint32_t v = 0; v < 256; ++v) {
             uint32_t crc = v;
-            for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? polynomial : 0);
+            for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? crc32c_polynomial : 0);
             slice[0][v] = crc;
         }
         for (int k = 1; k < 8; ++k)
@@ -83,23 +82,7 @@ __attribute__((target("sse4.2"))) const uint8_t* blocks(const uint8_t* from, siz
     return from;
 }
 
-__attribute__((target("sse4.2"))) uint32_t crc32c_sse42(std::span<const uint8_t> bytes, uint32_t start) {
-    const uint8_t* from = bytes.data();
-    size_t left = bytes.size();
-    uint64_t crc = ~start;
-    from = blocks(from, left, crc, long_block, tables().after_long);
-    from = blocks(from, left, crc, short_block, tables().after_short);
-    for (; left >= 8; from += 8, left -= 8) {
-        uint64_t word;
-        std::memcpy(&word, from, 8);
-        crc = _mm_crc32_u64(crc, word);
-    }
-    for (; left > 0; ++from, --left) crc = _mm_crc32_u8(static_cast<uint32_t>(crc), *from);
-    return ~static_cast<uint32_t>(crc);
-}
 #endif
-
-}  // namespace
 
 uint32_t crc32c_portable(std::span<const uint8_t> bytes, uint32_t start) {
     const auto& slice = tables().slice;
@@ -116,12 +99,45 @@ uint32_t crc32c_portable(std::span<const uint8_t> bytes, uint32_t start) {
     return ~crc;
 }
 
-uint32_t crc32c(std::span<const uint8_t> bytes, uint32_t crc) {
+}  // namespace
+
 #if defined(__x86_64__)
-    static const bool has_instruction = __builtin_cpu_supports("sse4.2");
-    if (has_instruction) return crc32c_sse42(bytes, crc);
+__attribute__((target("sse4.2"))) uint32_t crc32c_sse42(std::span<const uint8_t> bytes, uint32_t start) {
+    const uint8_t* from = bytes.data();
+    size_t left = bytes.size();
+    uint64_t crc = ~start;
+    from = blocks(from, left, crc, long_block, tables().after_long);
+    from = blocks(from, left, crc, short_block, tables().after_short);
+    for (; left >= 8; from += 8, left -= 8) {
+        uint64_t word;
+        std::memcpy(&word, from, 8);
+        crc = _mm_crc32_u64(crc, word);
+    }
+    for (; left > 0; ++from, --left) crc = _mm_crc32_u8(static_cast<uint32_t>(crc), *from);
+    return ~static_cast<uint32_t>(crc);
+}
 #endif
-    return crc32c_portable(bytes, crc);
+
+std::span<const Crc32cWay> crc32c_ways() {
+#if defined(__x86_64__)
+    static constexpr Crc32cWay ways[] = {
+        {"folding", crc32c_folding}, {"instruction", crc32c_sse42}, {"portable", crc32c_portable}};
+    static const size_t first = [] {
+        if (!__builtin_cpu_supports("sse4.2")) return 2;
+        const bool folds = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq") &&
+                           __builtin_cpu_supports("pclmul");
+        return folds ? 0 : 1;
+    }();
+    return std::span(ways).subspan(first);
+#else
+    static constexpr Crc32cWay ways[] = {{"portable", crc32c_portable}};
+    return ways;
+#endif
+}
+
+uint32_t crc32c(std::span<const uint8_t> bytes, uint32_t crc) {
+    static const auto sum = crc32c_ways().front().sum;
+    return sum(bytes, crc);
 }
 
 }  // namespace ffcv

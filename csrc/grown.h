@@ -1,4 +1,4 @@
-// Scratch memory that is kept from image to image.
+// Buffers that are kept from image to image.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace ffcv {
 
-// At least `bytes` of `buffer`; what they hold is undefined.
+// The buffer's memory, of at least `bytes`; what it held is kept. It never shrinks.
 inline uint8_t* grown(std::vector<uint8_t>& buffer, size_t bytes) {
     if (buffer.size() < bytes) buffer.resize(bytes);
     return buffer.data();

@@ -90,4 +90,6 @@ void ThreadPool::run(size_t count, const std::function<void(size_t, size_t)>& ta
 
 void ThreadPool::cancel_all() { cancelled = true; }
 
+bool ThreadPool::are_cancelled() { return cancelled; }
+
 }  // namespace ffcv

@@ -22,6 +22,7 @@ public:
 
     // For a process that ends: all pools leave out the indices that they have not begun, now and from now on.
     static void cancel_all();
+    static bool are_cancelled();
 
 private:
     struct State;

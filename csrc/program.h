@@ -85,7 +85,12 @@ struct ImageBatch {
     size_t size;
     const uint32_t* checksums = nullptr;  // [batch], CRC32C of the bytes; null: not checked
     const uint64_t* behind = nullptr;     // [batch], bytes that may be entry points, behind the image's; null: none
+    const uint8_t* compared = nullptr;    // [batch]: 0 where the bytes need not be; null: all are
     const StorageFile* file = nullptr;    // where the bytes are read from; null: from `storage`
+
+    bool is_compared(size_t sample) const {
+        return checksums != nullptr && (compared == nullptr || compared[sample] != 0);
+    }
 };
 
 }  // namespace ffcv

@@ -1,5 +1,7 @@
 """One image through the core, without a file or a loader."""
 
+import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,3 +72,40 @@ def render_batch(images: np.ndarray, ops: Sequence[tuple[_core.OpCode, np.ndarra
     )
     assert not errors, errors
     return out
+
+
+class EndlessSample:
+    """One sample whose views take minutes, rendered in a thread until it is cancelled.
+
+    Attributes:
+        last: uint8 [1, 256, 256, 3]: the last view, `UNTOUCHED` until it is rendered.
+        error: What ended the rendering.
+    """
+
+    UNTOUCHED = 99
+
+    def __init__(self, renderer: _core.Renderer) -> None:
+        self._renderer = renderer
+        self._first = np.full((1, 256, 256, 3), self.UNTOUCHED, np.uint8)
+        self.last = self._first.copy()
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self._render, daemon=True)
+        self.thread.start()
+        while (self._first == self.UNTOUCHED).any():
+            time.sleep(0.001)
+
+    def _render(self) -> None:
+        image = np.zeros(256 * 256 * 3, np.uint8)
+        blurs = [(_core.OpCode.gaussian_blur, np.array([[2.0, 23.0]], np.float32))] * 50
+        boxes = np.array([[0, 0, 256, 256]], np.int32)
+        first, slow, last = (
+            _core.View(boxes, None, 256, 256, ops, out, False, [1, 1, 1], [0, 0, 0])
+            for ops, out in (([], self._first), (blurs, self._first.copy()), ([], self.last))
+        )
+        views = [first, *[slow] * 20_000, last]
+        sizes = np.array([image.size], np.uint64)
+        shapes = np.array([[256, 256]], np.int32)
+        try:
+            self._renderer.render(image, np.zeros(1, np.uint64), sizes, np.ones(1, np.uint8), shapes, views)
+        except RuntimeError as error:
+            self.error = error

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 class DecodeError(ValueError):
     pass
 
-def crc32c(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], crc: int = 0, portable: bool = False) -> int:
+def crc32c(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], crc: int = 0, way: str | None = None) -> int:
     """
-    The CRC32C of `data`, going on from that of what comes before it; `portable` without the instruction.
+    The CRC32C of `data`, going on from that of what comes before it; `way` names one to compute it (for tests).
     """
+
+def crc32c_ways() -> list[str]:
+    """How this machine can compute a CRC32C, the fastest first."""
 
 def check_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[int, int, int]:
     """
@@ -64,7 +67,7 @@ def expect_leaks() -> None:
 
 def cancel_rendering() -> None:
     """
-    At the end of a process: renderers begin no further sample, and raise RuntimeError, now and from now on.
+    At the end of a process: renderers begin no further view, and raise RuntimeError, now and from now on.
     """
 
 class ReadError(OSError):
@@ -110,9 +113,19 @@ class JpegEngine(enum.Enum):
 
     libjpeg = 2
 
-def decode_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], engine: JpegEngine = JpegEngine.any) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
+def decode_jpeg(data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], engine: JpegEngine = JpegEngine.any, max_side: int | None = None) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
     """
-    uint8 [H, W, 3] of a whole JPEG; raises DecodeError, also where data are missing or damaged, or where `engine` does not take it.
+    uint8 [H, W, 3] of a whole JPEG, as by `shrink` where `max_side` is given; raises DecodeError, also where data are missing or damaged, or where `engine` does not take it.
+    """
+
+def shrink(pixels: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, 3), order='C', device='cpu', writable=False)], max_side: int) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
+    """
+    uint8 [height, width, 3]: `pixels`, uint8 [H, W, 3], with at most `max_side` pixels in the longer side: a larger image is averaged by area.
+    """
+
+def encode_jpeg(pixels: Annotated[NDArray[numpy.uint8], dict(order='C', device='cpu', writable=False)], quality: int, halve_chroma: bool = True) -> bytes:
+    """
+    A JPEG of uint8 [H, W, 3], or grey [H, W], with Pillow's bytes; `quality` 1 to 100; chroma 4:2:0 or 4:4:4.
     """
 
 def isa() -> str:
@@ -163,9 +176,6 @@ class Interpolation(enum.Enum):
 
     area = 3
 
-def resize(pixels: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, 3), order='C', device='cpu', writable=False)], height: int, width: int, interpolation: Interpolation) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))]:
-    """uint8 [height, width, 3]: `pixels`, uint8 [H, W, 3], at another size."""
-
 class View:
     """
     One view of every image of a batch: what to do, and the array to do it into.
@@ -181,7 +191,15 @@ class Renderer:
     @property
     def num_threads(self) -> int: ...
 
-    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View], checksums: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, file: StorageFile | None = None, behind: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> list[tuple[int, str]]:
+    def another(self) -> Renderer:
+        """Another one on the same threads, which can be cancelled by itself."""
+
+    def cancel(self) -> None:
         """
-        Renders `views`; the bytes come from `storage`, or from `file`, and so many `behind` each JPEG, which may be its entry points. Returns (position, message) of each sample that failed, whose outputs are zeros.
+        From any thread: `render` begins no further view, now and from now on, and raises RuntimeError.
+        """
+
+    def render(self, storage: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], sizes: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], modes: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], shapes: Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C', device='cpu', writable=False)], views: Sequence[View], checksums: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, file: StorageFile | None = None, behind: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, compared: Annotated[NDArray[numpy.bool_], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> list[tuple[int, str]]:
+        """
+        Renders `views`; the bytes come from `storage`, or from `file`, and so many `behind` each JPEG, which may be its entry points. They are compared with `checksums`, where `compared` (bool [B]) is True. Returns (position, message) of each sample that failed, whose outputs are zeros.
         """

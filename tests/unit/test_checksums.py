@@ -41,12 +41,27 @@ def test_crc32c_of_the_standard() -> None:
     assert _core.crc32c(as_bytes(b"")) == 0
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 8, 767, 768, 775, 12287, 12288, 12297, 100_001])
-def test_crc32c_is_the_same_without_the_instruction_and_in_parts(size: int) -> None:
-    data = np.random.default_rng(size).integers(0, 256, size + 1, dtype=np.uint8)[1:]
-    expected = _core.crc32c(data, portable=True)
-    assert _core.crc32c(data) == expected
-    assert _core.crc32c(data[size // 3 :], _core.crc32c(data[: size // 3])) == expected
+@pytest.mark.parametrize("way", _core.crc32c_ways())
+def test_crc32c_is_the_same_in_every_way_and_in_parts(way: str) -> None:
+    rng = np.random.default_rng(0)
+    pool = rng.integers(0, 256, 300_000, dtype=np.uint8)
+    sizes = [*range(2100), 4095, 12287, 12288, 12297, 100_001, 262_144, 299_000]
+    for size in sizes:
+        start = int(rng.integers(0, 64))  # of no particular alignment
+        before = int(rng.integers(0, 2**32))
+        data = pool[start : start + size]
+        assert _core.crc32c(data, before, way=way) == _core.crc32c(data, before, way="portable"), size
+        cut = int(rng.integers(0, size + 1))
+        whole = _core.crc32c(data[cut:], _core.crc32c(data[:cut], way=way), way=way)
+        assert whole == _core.crc32c(data, way="portable"), (size, cut)
+
+
+def test_crc32c_takes_the_fastest_way_and_knows_no_others() -> None:
+    data = np.arange(1000, dtype=np.uint8)
+    assert _core.crc32c_ways()[-1] == "portable"
+    assert _core.crc32c(data) == _core.crc32c(data, way=_core.crc32c_ways()[0])
+    with pytest.raises(ValueError, match="no such way"):
+        _core.crc32c(data, way="guess")
 
 
 @pytest.fixture
@@ -186,6 +201,19 @@ def test_raw_pixels_are_compared_once_and_jpegs_at_every_read(
     for _ in range(2):  # what was found to be damaged is not taken for verified
         with pytest.raises(DecodeError, match="sample 4, field 'image': checksum mismatch"):
             list(fresh)
+
+
+def test_a_batch_of_both_compares_its_jpegs_only(tmp_path: Path) -> None:
+    path = write_photos(tmp_path / "x.beton", 16, write_mode="proportion")
+    images = Reader(path).metadata["image"]
+    raw, jpeg = (int(np.flatnonzero(images["mode"] == mode)[0]) for mode in (1, 0))
+    loader = Loader(path, 16, num_workers=1, pipelines={"image": [CenterCrop((16, 16), 1.0)]})
+    before = next(iter(loader)).image
+    flip_byte_unnoticed(path, int(images["data_ptr"][raw]))
+    assert np.array_equal(next(iter(loader)).image, before)  # far from the crop
+    flip_byte_unnoticed(path, int(images["data_ptr"][jpeg]) + 400)
+    with pytest.raises(DecodeError, match=f"sample {jpeg}, field 'image': checksum mismatch"):
+        list(loader)
 
 
 @pytest.mark.parametrize("os_cache", [True, False])

@@ -51,6 +51,38 @@ def pixels_of(data: bytes, **options: Any) -> np.ndarray:
     return stored(value)[1]
 
 
+@pytest.mark.parametrize("limit", [1, 100, 256, 10_000])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_reader_that_shrinks_gives_what_the_field_would(limit: int, turned: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for photo in photos(8):
+        image = Image.open(io.BytesIO(photo))
+        data = file_bytes(image, "JPEG", quality=90, **({"exif": exif} if turned else {}))
+        (_, expected), (_, got) = (
+            stored(reader.read(data, "x"), max_resolution=limit)
+            for reader in (ImageReader(False, turned), ImageReader(False, turned, limit))
+        )
+        np.testing.assert_array_equal(got, expected)
+        as_file = ImageReader(exif_orientation=turned, max_resolution=limit).read(data, "x")
+        assert isinstance(as_file, EncodedImage)
+        assert max(as_file.height, as_file.width) == max(image.size)  # stored as it is, if it fits
+
+
+def test_the_core_decodes_to_a_bound_what_it_would_shrink() -> None:
+    for photo in photos():
+        data = np.frombuffer(photo, np.uint8)
+        whole = _core.decode_jpeg(data)
+        longer = max(whole.shape)
+        np.testing.assert_array_equal(_core.decode_jpeg(data, max_side=longer), whole)
+        np.testing.assert_array_equal(_core.decode_jpeg(data, max_side=77), _core.shrink(whole, 77))
+    for call in (lambda: _core.shrink(whole, 0), lambda: _core.decode_jpeg(data, max_side=0)):
+        with pytest.raises(ValueError, match="max_side must be at least 1 pixel"):
+            call()
+    with pytest.raises(ValueError, match="at least one pixel"):
+        _core.shrink(np.zeros((0, 4, 3), np.uint8), 5)
+
+
 def test_grey_is_repeated() -> None:
     expected = np.repeat(GREY[:, :, None], 3, axis=2)
     np.testing.assert_array_equal(pixels_of(file_bytes(Image.fromarray(GREY))), expected)

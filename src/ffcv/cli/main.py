@@ -26,6 +26,38 @@ _CustomField = Annotated[
     typer.Option(help="A field of a custom type: NAME=MODULE:CLASS. May be repeated.", show_default=False),
 ]
 
+# What `ffcv write` is given, where it takes more than a line to say.
+_Source = Annotated[
+    str,
+    typer.Argument(
+        help="Folder with one sub-folder of images a class, shards/{000..099}.tar (WebDataset), .parquet, .csv of "
+        "paths and labels, .beton, or hf:NAME[:SPLIT].",
+        show_default=False,
+    ),
+]
+_MaxResolution = Annotated[
+    int | None, typer.Option(min=1, help="Shrink images whose longer side has more pixels than this.")
+]
+_Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Compress every image again, at this JPEG quality.")]
+_WriteMode = Annotated[
+    str | None, typer.Option(help="Encode every image again: raw, jpg, smart or proportion.", show_default=False)
+]
+_SmartThreshold = Annotated[
+    int | None, typer.Option(min=0, help="For smart: compress images of more bytes of pixels than this.")
+]
+_CompressProbability = Annotated[
+    float | None, typer.Option(min=0, max=1, help="For proportion: the share to compress.")
+]
+_OnError = Annotated[
+    str, typer.Option(help="raise: stop at the first bad image; skip: leave bad ones out and list them.")
+]
+_EntryPoints = Annotated[
+    bool, typer.Option(help="Keep behind each JPEG where decoding can begin inside it: faster crops, 3% more bytes.")
+]
+_RestartMarkers = Annotated[
+    bool, typer.Option(help="Transcode JPEGs, losslessly, so that every row of blocks can be decoded alone.")
+]
+
 
 @app.callback()
 def _root() -> None:
@@ -34,44 +66,19 @@ def _root() -> None:
 
 @app.command("write")
 def _write(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Folder with one sub-folder of images a class, shards/{000..099}.tar (WebDataset), .parquet, .csv of "
-            "paths and labels, .beton, or hf:NAME[:SPLIT].",
-            show_default=False,
-        ),
-    ],
+    source: _Source,
     out: Annotated[Path, typer.Argument(help="The .beton file to write.", show_default=False)],
-    max_resolution: Annotated[
-        int | None, typer.Option(min=1, help="Shrink images whose longer side has more pixels than this.")
-    ] = None,
-    quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Compress every image again, at this JPEG quality.")
-    ] = None,
-    write_mode: Annotated[
-        str | None,
-        typer.Option(help="Encode every image again: raw, jpg, smart or proportion.", show_default=False),
-    ] = None,
-    smart_threshold: Annotated[
-        int | None, typer.Option(min=0, help="For smart: compress images of more bytes of pixels than this.")
-    ] = None,
-    compress_probability: Annotated[
-        float | None, typer.Option(min=0, max=1, help="For proportion: the share to compress.")
-    ] = None,
+    max_resolution: _MaxResolution = None,
+    quality: _Quality = None,
+    write_mode: _WriteMode = None,
+    smart_threshold: _SmartThreshold = None,
+    compress_probability: _CompressProbability = None,
     workers: Annotated[int, typer.Option(help="Images encoded at a time; -1 for one per core.")] = -1,
     shuffle: Annotated[int | None, typer.Option(min=0, help="Shuffle the samples, with this seed.")] = None,
-    on_error: Annotated[
-        str, typer.Option(help="raise: stop at the first bad image; skip: leave bad ones out and list them.")
-    ] = "raise",
+    on_error: _OnError = "raise",
     exif_orientation: Annotated[bool, typer.Option(help="Turn images as their EXIF orientation says.")] = False,
-    restart_markers: Annotated[
-        bool, typer.Option(help="Transcode JPEGs, losslessly, so that every row of blocks can be decoded alone.")
-    ] = False,
-    entry_points: Annotated[
-        bool,
-        typer.Option(help="Keep behind each JPEG where decoding can begin inside it: faster crops, 3% more bytes."),
-    ] = True,
+    restart_markers: _RestartMarkers = False,
+    entry_points: _EntryPoints = True,
     shards: Annotated[int, typer.Option(min=1, help="Write so many files, OUT-00000-of-... .")] = 1,
     select: Annotated[str | None, typer.Option(help="Only these samples: START:STOP[:STEP], before shuffling.")] = None,
     where: Annotated[str | None, typer.Option(help="Of a .beton: only samples with FIELD=VALUE[,VALUE...].")] = None,
@@ -84,7 +91,6 @@ def _write(
     Without options no quality is lost: JPEG files are checked and stored as they are, other images as pixels.
     With --max-resolution, only images that are too large or not JPEG yet are compressed (quality 90).
     """
-    # One parameter for each option: longer than functions should be.
     from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.write import WriteOptions, write
 

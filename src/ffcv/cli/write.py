@@ -69,7 +69,7 @@ class WriteOptions:
         return self.write_mode is not None or self.quality is not None
 
     def images(self) -> ImageReader:
-        return ImageReader(not self.encodes_again, self.exif_orientation)
+        return ImageReader(not self.encodes_again, self.exif_orientation, self.max_resolution)
 
     def encoding(self) -> dict[str, Any]:
         """The image field's arguments; lossless without options."""

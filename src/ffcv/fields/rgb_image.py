@@ -154,7 +154,7 @@ class RGBImageField(Field):
             if self.max_resolution is None or max(value.height, value.width) <= self.max_resolution:
                 self._store_jpeg(destination, value, malloc)
                 return
-            value = _core.decode_jpeg(np.frombuffer(value.data, np.uint8))
+            value = _core.decode_jpeg(np.frombuffer(value.data, np.uint8), max_side=self.max_resolution)
         pixels = shrink(np.ascontiguousarray(to_rgb(value)), self.max_resolution)
         if self._compresses(pixels):
             jpeg = EncodedImage(encode_jpeg(pixels, self.jpeg_quality), *pixels.shape[:2])
@@ -241,7 +241,7 @@ def upright(value: Any) -> Any:
     data = np.frombuffer(value.data, np.uint8)
     turned = turn(Image.fromarray(_core.decode_jpeg(data)), orientation)
     is_grey = _core.jpeg_info(data)[2] == 1
-    content = encode_jpeg(np.asarray(turned.convert("L") if is_grey else turned), TURNED_QUALITY, "4:4:4")
+    content = encode_jpeg(np.asarray(turned.convert("L") if is_grey else turned), TURNED_QUALITY, halve_chroma=False)
     return EncodedImage(content, turned.height, turned.width)
 
 
@@ -298,20 +298,14 @@ def to_rgb(image: Any) -> NDArray[np.uint8]:
 
 def shrink(pixels: NDArray[np.uint8], max_resolution: int | None) -> NDArray[np.uint8]:
     """The image with its longer side at most `max_resolution` pixels; one that fits is returned as it is."""
-    height, width = pixels.shape[:2]
-    longer = max(height, width)
-    if max_resolution is None or longer <= max_resolution:
+    if max_resolution is None or max(pixels.shape[:2]) <= max_resolution:
         return pixels
-    # Rounded down as in the original, but in whole numbers, where the longer side cannot lose a pixel.
-    size = max(1, height * max_resolution // longer), max(1, width * max_resolution // longer)
-    return _core.resize(pixels, *size, _core.Interpolation.area)
+    return _core.shrink(pixels, max_resolution)
 
 
-def encode_jpeg(pixels: NDArray[np.uint8], quality: int, subsampling: str | int = -1) -> bytes:
-    """uint8 [H, W, 3], or grey [H, W], as a JPEG file; -1 for Pillow's default chroma subsampling."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=subsampling)
-    return buffer.getvalue()
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int, *, halve_chroma: bool = True) -> bytes:
+    """uint8 [H, W, 3], or grey [H, W], as a JPEG file: with chroma at half resolution (4:2:0), or at full."""
+    return _core.encode_jpeg(np.ascontiguousarray(pixels), quality, halve_chroma)
 
 
 def _store(

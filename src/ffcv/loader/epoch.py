@@ -44,7 +44,7 @@ class EpochIterator:
         self._on_batch = on_batch
         self._thread = threading.Thread(
             target=handoff.produce,
-            args=(lambda: production.batches(handoff.wait_for_room), production.close),
+            args=(lambda: production.batches(handoff.wait_for_room), production.close, production.cancel),
             name="ffcv-loader",
             daemon=True,
         )

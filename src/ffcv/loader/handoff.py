@@ -32,6 +32,7 @@ class Handoff:
         self._finished = False
         self._closed = False
         self._error: BaseException | None = None
+        self._interrupt: Callable[[], None] | None = None
         self._owner = os.getpid()
 
     def wait_for_room(self, item_bytes: int) -> None:
@@ -70,21 +71,32 @@ class Handoff:
             raise StopIteration
 
     def close(self) -> None:
-        """The consumer goes: waiting items are dropped, and the producer stops before its next item."""
+        """The consumer goes: waiting items are dropped, and the producer is interrupted or stops before its next."""
         if os.getpid() != self._owner:
             return
         with self._changed:
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
+            interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            interrupt()
 
-    def produce(self, make: Callable[[], Iterator[Any]], close: Callable[[], None] | None = None) -> None:
+    def produce(
+        self,
+        make: Callable[[], Iterator[Any]],
+        close: Callable[[], None] | None = None,
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
         """Puts every item of `make()`, then its end or its exception; the body of the producer's thread.
 
         Args:
             make: Begins the items.
             close: Ends what they came from. It may have to wait, so that an exception of the items is handed on before.
+            interrupt: Called by the consumer's thread when it goes: the item in the making may end with an exception.
         """
+        with self._changed:
+            self._interrupt = interrupt
         try:
             for item in make():
                 self.put(item)
@@ -101,8 +113,10 @@ class Handoff:
         self._finish(None)
 
     def _finish(self, error: BaseException | None) -> None:
-        """There will be no further items; only the first call counts."""
+        """There will be no further items; only the first call counts. After the consumer has gone, an error, such as
+        that of an interruption, is nobody's."""
         with self._changed:
+            self._interrupt = None
             if not self._finished:
-                self._error, self._finished = error, True
+                self._error, self._finished = None if self._closed else error, True
             self._changed.notify_all()

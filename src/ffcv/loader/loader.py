@@ -374,7 +374,7 @@ class Loader:
         pid = os.getpid()
         if pid not in self._renderers:  # the core's threads; in a forked process the old ones do not exist
             self._renderers[pid] = _core.Renderer(self.num_workers)
-        return Maker(self.plan, self._renderers[pid], self._slots, self._streams.begin())
+        return Maker(self.plan, self._renderers[pid].another(), self._slots, self._streams.begin())
 
     def _check_open(self) -> None:
         if self._closed:

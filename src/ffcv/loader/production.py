@@ -41,7 +41,7 @@ class Maker(NamedTuple):
     """What batches are made with; one for each pass, so that nothing changes under it."""
 
     plan: Plan
-    renderer: _core.Renderer
+    renderer: _core.Renderer  # of this pass alone
     slots: SlotPool
     copies: Copies | None
 
@@ -133,6 +133,10 @@ class Production:
 
     def _treat(self, samples: np.ndarray, render: Render) -> Any:
         return self._bad_samples.render(samples, render, self._candidates)
+
+    def cancel(self) -> None:
+        """From any thread: the batch in the making, and every one after it, ends with RuntimeError."""
+        self._maker.renderer.cancel()
 
     def close(self) -> None:
         """Waits for what is under way: copies to GPUs, reads."""

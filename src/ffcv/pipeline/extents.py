@@ -24,7 +24,7 @@ class Found(NamedTuple):
 class Extents:
     """Looks allocations of samples up by where they begin; 16 to 21 bytes of memory for each.
 
-    Of what costs next to nothing to decode, the checksum would be a third of the work, so `verified` remembers what has
+    Of what costs next to nothing to decode, the checksum would be a tenth of the work, so `verified` remembers what has
     been compared. That is worth as much as the promise that the file is still the same one, which `FileSource.check`
     looks after. See docs/decisions/0005-checksums.md.
 

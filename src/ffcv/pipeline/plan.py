@@ -191,8 +191,7 @@ class Plan:
         pointers = rows["data_ptr"].astype(np.uint64)
         found = source.extents.of(pointers)
         # Compared at every read, beside the cost of decoding; pixels that are only copied, at the first.
-        only_copied = bool((rows["mode"] == IMAGE_MODES["raw"]).all())
-        is_known = only_copied and bool(source.extents.verified[found.rows].all())
+        compared = (rows["mode"] != IMAGE_MODES["raw"]) | ~source.extents.verified[found.rows]
         programs = [view.program(params[view.name], allocate) for view in views]
         location = source.locate(pointers)
         errors = renderer.render(
@@ -202,9 +201,10 @@ class Plan:
             np.ascontiguousarray(rows["mode"]),
             sizes.astype(np.int32),
             [program for program, _ in programs],
-            None if is_known else found.checksums,
+            found.checksums,
             location.file,
             found.behind,
+            compared,
         )
         if errors:
             bad = [position for position, _ in errors]

@@ -1,0 +1,56 @@
+#include "whole_image.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "grown.h"
+#include "kernels/kernels.h"
+
+namespace ffcv {
+
+namespace {
+
+constexpr size_t kept_bytes = 64 << 20;  // of buffers, from one image to the next
+constexpr size_t tile_bytes = 16 << 10;  // stays in the first-level cache
+
+size_t area_of(int height, int width) { return static_cast<size_t>(height) * static_cast<size_t>(width); }
+
+// Rounded down as in the original, but in whole numbers, where the longer side cannot lose a pixel.
+int shrunk(int side, int longer, int max_side) {
+    return static_cast<int>(std::max(1LL, static_cast<long long>(side) * max_side / longer));
+}
+
+}  // namespace
+
+Image ImageMaker::decode(std::span<const uint8_t> jpeg, int max_side, JpegDecoder::Engine engine) {
+    const JpegHeader header = decoder_.read_header(jpeg);
+    const Region whole{0, 0, header.height, header.width};
+    Image image = shrink(decoder_.decode(jpeg, header.height, header.width, whole, decoded_, {}, engine), max_side);
+    if (decoded_.size() > kept_bytes) decoded_ = {};
+    return image;
+}
+
+Image ImageMaker::shrink(const Pixels& source, int max_side) {
+    const Region& whole = source.region;
+    const int longer = std::max(whole.height, whole.width);
+    const bool fits = longer <= max_side;
+    const int height = fits ? whole.height : shrunk(whole.height, longer, max_side);
+    const int width = fits ? whole.width : shrunk(whole.width, longer, max_side);
+    Image image{height, width, std::make_unique_for_overwrite<uint8_t[]>(3 * area_of(height, width))};
+    if (!fits) {
+        const Planar out{grown(planes_, 3 * area_of(height, width)), height, width};
+        resampler_.resize(source, whole, Interpolation::area, false, out);
+        kernels().pack_uint8(out, false, image.pixels.get());
+        return image;
+    }
+    const int rows = static_cast<int>(std::max<size_t>(1, tile_bytes / (3 * static_cast<size_t>(width))));
+    for (int y = 0; y < height; y += rows) {
+        const int count = std::min(rows, height - y);
+        const Planar tile{grown(planes_, 3 * area_of(count, width)), count, width};
+        kernels().deinterleave(source.at(whole.top + y, whole.left), source.stride, source.size, false, tile);
+        kernels().pack_uint8(tile, false, image.pixels.get() + 3 * area_of(y, width));
+    }
+    return image;
+}
+
+}  // namespace ffcv
