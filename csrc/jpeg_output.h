@@ -1,11 +1,15 @@
 // Where libjpeg writes to. Its own destination in memory would leave a dangling pointer behind where it fails.
 #pragma once
-#include <jpeglib.h>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <span>
 #include <vector>
+
+#include <jpeglib.h>
+
+#include <jerror.h>
 
 namespace ffcv {
 
@@ -27,16 +31,24 @@ private:
     static JpegOutput& of(j_compress_ptr info) { return *reinterpret_cast<JpegOutput*>(info->dest); }
 
     static void begin(j_compress_ptr info) {
-        JpegOutput& output = of(info);
-        if (output.buffer_.empty()) output.buffer_.resize(1 << 16);
-        output.continue_at(0);
+        if (of(info).buffer_.empty()) enlarge(info, 1 << 16);
+        of(info).continue_at(0);
     }
     static boolean grow(j_compress_ptr info) {  // called when all is full
-        JpegOutput& output = of(info);
-        const size_t size = output.buffer_.size();
-        output.buffer_.resize(2 * size);
-        output.continue_at(size);
+        const size_t size = of(info).buffer_.size();
+        enlarge(info, 2 * size);
+        of(info).continue_at(size);
         return TRUE;
+    }
+    // An exception must not pass through libjpeg's frames.
+    static void enlarge(j_compress_ptr info, size_t size) {
+        bool is_enlarged = true;
+        try {
+            of(info).buffer_.resize(size);
+        } catch (const std::exception&) {
+            is_enlarged = false;
+        }
+        if (!is_enlarged) ERREXIT1(info, JERR_OUT_OF_MEMORY, 0);
     }
     static void end(j_compress_ptr info) { of(info).size_ = of(info).buffer_.size() - info->dest->free_in_buffer; }
 

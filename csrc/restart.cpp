@@ -4,46 +4,21 @@
 #include <cstring>
 #include <memory>
 #include <string>
-#include <utility>
 
 #include "jpeg.h"
 #include "jpeg_errors.h"
+#include "jpeg_output.h"
 
 namespace ffcv {
 
 namespace {
-
-// Where a transcode goes. libjpeg's own destination in memory would leave a dangling pointer behind where it fails.
-struct Output {
-    jpeg_destination_mgr manager{};  // the first member: libjpeg hands out its address
-    std::vector<uint8_t> bytes;
-
-    static Output& of(j_compress_ptr info) { return *reinterpret_cast<Output*>(info->dest); }
-
-    static void begin(j_compress_ptr info) {
-        of(info).bytes.resize(1 << 16);
-        of(info).continue_at(0);
-    }
-    static boolean grow(j_compress_ptr info) {  // called when all is full
-        const size_t size = of(info).bytes.size();
-        of(info).bytes.resize(2 * size);
-        of(info).continue_at(size);
-        return TRUE;
-    }
-    static void end(j_compress_ptr info) { of(info).bytes.resize(of(info).bytes.size() - info->dest->free_in_buffer); }
-
-    void continue_at(size_t position) {
-        manager.next_output_byte = bytes.data() + position;
-        manager.free_in_buffer = bytes.size() - position;
-    }
-};
 
 // The two ends of a transcode; freed whatever happens.
 struct Transcode {
     jpeg_decompress_struct from{};
     jpeg_compress_struct to{};
     JpegErrors errors_from, errors_to;
-    Output output;
+    JpegOutput output;
 
     ~Transcode() {
         jpeg_destroy_compress(&to);
@@ -71,10 +46,7 @@ struct Transcode {
         jpeg_copy_critical_parameters(&from, &to);
         to.restart_in_rows = 1;
         to.optimize_coding = TRUE;
-        output.manager.init_destination = Output::begin;
-        output.manager.empty_output_buffer = Output::grow;
-        output.manager.term_destination = Output::end;
-        to.dest = &output.manager;
+        output.attach(to);
         jpeg_write_coefficients(&to, coefficients);
         for (jpeg_saved_marker_ptr marker = from.marker_list; marker != nullptr; marker = marker->next)
             if (!is_written_by_libjpeg(*marker))
@@ -143,7 +115,8 @@ std::vector<uint8_t> add_restart_markers(std::span<const uint8_t> jpeg) {
     if (setjmp(transcode->errors_to.escape))
         throw DecodeError(std::string("this JPEG cannot have restart markers: ") + transcode->errors_to.message);
     transcode->run(jpeg);
-    return std::move(transcode->output.bytes);
+    const std::span<const uint8_t> bytes = transcode->output.bytes();
+    return {bytes.begin(), bytes.end()};
 }
 
 std::vector<uint32_t> restart_index(std::span<const uint8_t> jpeg) {
