@@ -1,11 +1,12 @@
-"""A file of numbers, arrays and bytes, for tests that need no images."""
+"""A file of numbers, arrays and bytes, and loaders of its numbers, for tests that need no images."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from datasets import InMemory
-from ffcv import DatasetWriter
+from ffcv import DatasetWriter, Loader, OrderOption
 from ffcv.fields import BytesField, FloatField, IntField, NDArrayField
 
 SHAPE = (7,)
@@ -29,3 +30,18 @@ def write_numbers(path: Path, count: int) -> Path:
 
 
 NUMBERS_ONLY = {"array": None, "bytes": None, "value": None}
+
+
+def loader_of(path: Path, batch_size: int = 4, **options: object) -> Loader:
+    """Indices in a random order, the last batch smaller."""
+    defaults: dict = {"order": OrderOption.RANDOM, "seed": 11, "drop_last": False, "num_workers": 1}
+    return Loader(path, batch_size, pipelines=NUMBERS_ONLY, **(defaults | options))
+
+
+def batches_of(loader: Loader) -> list[list[int]]:
+    """The next epoch's indices."""
+    return [batch.index.flatten().tolist() for batch in loader]
+
+
+def flat(batches: Iterable[list[int]]) -> list[int]:
+    return [index for batch in batches for index in batch]
