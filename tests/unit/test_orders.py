@@ -13,11 +13,10 @@ from torch.utils.data import DistributedSampler, WeightedRandomSampler
 
 from ffcv import Loader, OrderOption
 from ffcv.fields import IntField
-from ffcv.format import FIELD_DESCRIPTOR, HEADER
 from ffcv.random import permute
 from ffcv.traversal_order import LazyOrder, QuasiRandom, TraversalOrder
 from ffcv.traversal_order.quasi_random import Pages
-from small_files import batches_of, flat, loader_of, write_numbers
+from small_files import batches_of, flat, loader_of, write_many, write_numbers
 
 COUNT = 103
 
@@ -168,22 +167,6 @@ def test_samples_are_found_by_page_wherever_they_lie() -> None:
         _, counts = np.unique(numbers, return_counts=True)
         assert pages.counts.tolist() == counts.tolist()
         assert pages.ends.tolist() == np.cumsum(counts).tolist()
-
-
-def write_many(path: Path, count: int) -> Path:
-    """A file of `count` integers, written directly: what the writer would write, in a second."""
-    page = 1 << 21
-    header = np.zeros(1, HEADER)
-    fields = np.zeros(1, FIELD_DESCRIPTOR)
-    size = HEADER.itemsize + fields.nbytes + 8 * count
-    header["version"], header["num_fields"], header["page_size"], header["num_samples"] = 2, 1, page, count
-    header["alloc_table_ptr"] = size
-    fields["type_id"] = 1
-    fields["name"][0, :5] = np.frombuffer(b"index", np.uint8)
-    with path.open("wb") as file:
-        for part in (header, fields, np.arange(count, dtype="<i8")):
-            part.tofile(file)
-    return path
 
 
 def test_ten_million_samples_take_no_time_to_start(tmp_path: Path) -> None:
