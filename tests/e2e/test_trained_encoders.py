@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from command_line import command
-from digits import SIDE
+from digits import SIDE, configuration
 from ffcv.ssl import config, history, trained
 from ffcv.ssl.backbones import ConvNet
 from ffcv.ssl.config import ModelConfig
@@ -59,6 +60,37 @@ def test_of_dino_the_teacher_is_kept(folder: Path, tmp_path: Path) -> None:
     assert not torch.equal(encoder.state_dict()[first], state[f"backbone.{first}"])
     # The online probe learns on the student's features, and says nothing of the teacher's.
     assert not {"val_probe_accuracy", "val_probe_top5"} & history.read(tmp_path).epochs.keys()
+
+
+def test_a_checkpoint_of_compiled_encoders_is_like_any_other(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without making machine code; what torch.compile wraps, and how the weights in it are called, is the same."""
+    compiled: list[object] = []
+
+    def front_end(function: Callable[..., object], **options: object) -> Callable[..., object]:
+        compiled.append(function)
+        return compile(function, backend="eager")
+
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", front_end)
+    train, test = folder / "train.beton", folder / "test.beton"
+    dino = ("--views.local_size", "8", "--dino.head", "[16,8]", "--dino.num_scores", "12", "--training.epochs", "1")
+    states, judged = [], []
+    for value in ("false", "true"):
+        run = fit(configuration(train, tmp_path / value, *dino, "--training.compile", value, recipe="dino_cifar10"))
+        states.append(torch.load(tmp_path / value / "last.ckpt", weights_only=True)["method"])
+        said = command("eval", tmp_path / value, train, "--val", test, "--k", 5, "--json", capsys=capsys)
+        judged.append(json.loads(said)["results"][0]["top1"])
+        images = torch.randn(3, 3, SIDE, SIDE)
+        assert torch.equal(trained.load(tmp_path / value).encoder(images), run.backbone.eval().forward(images))
+    assert len(compiled) == 2  # the encoder and its teacher
+    assert list(states[0]) == list(states[1])
+    torch.testing.assert_close(states[1], states[0], rtol=1e-3, atol=1e-4)
+    assert judged[1] == pytest.approx(judged[0], abs=0.02)
+    out = tmp_path / "encoder.safetensors"
+    command("export", tmp_path / "true", out, capsys=capsys)
+    assert list(trained.load(out).encoder.state_dict()) == list(trained.load(tmp_path / "false").encoder.state_dict())
 
 
 def test_exported_weights_come_back(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
