@@ -104,7 +104,7 @@ def train_one(method: str, train: Path, val: Path, arguments: argparse.Namespace
         spread = dict(zip(last[0].split(","), last[-1].split(","), strict=True))["feature_spread"]
         torch.manual_seed(arguments.seed)  # as `fit` does: the weights that the training began with
         untrained = backbones.channels_last(backbones.build(settings.model))
-        trained, random = (evaluate.assess(e, settings, run.device) for e in (run.backbone, untrained))
+        trained, random = (evaluate.assess(e, run.parts, settings, run.device) for e in (run.backbone, untrained))
     accuracies = (trained.knn, trained.linear, random.knn, random.linear)
     return Row(method, recipe, arguments.seed, run.epochs, round(cpu, 1), round(wall, 1), *accuracies, float(spread))
 

@@ -14,8 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from command_line import command
-from digits import SIDE
+from digits import SIDE, configuration
 from ffcv.cli.main import main
+from ffcv.reader import Reader
 from ffcv.ssl import config, evaluate, protocols, trained
 from ffcv.ssl.train import fit
 
@@ -30,7 +31,7 @@ def features(folder: Path) -> tuple[Any, Any, Any, Any]:
     found = trained.load(folder / "run")
     arrays = []
     for name in ("train.beton", "test.beton"):
-        part = evaluate.Part(str(folder / name), np.arange(400 if name == "train.beton" else 200))
+        part = evaluate.whole(str(folder / name))
         arrays += [t.numpy() for t in evaluate.extract(found.encoder, part, found.config, torch.device("cpu"))]
     return tuple(arrays)  # type: ignore[return-value]
 
@@ -79,6 +80,26 @@ def test_without_val_the_images_that_training_held_out_are_judged(
     )
     assert json.loads(said)["results"][0]["top1"] == expected[0].top1
     assert json.loads(said)["test_images"] == 80
+
+
+@pytest.mark.parametrize(("options", "files"), [((), ["train"]), (("--data.val", "test.beton"), ["train", "test"])])
+def test_each_files_header_is_read_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], files: list[str]
+) -> None:
+    opened: list[str] = []
+
+    def reader(path: str) -> Reader:
+        opened.append(Path(path).stem)
+        return Reader(path)
+
+    monkeypatch.setattr(evaluate, "Reader", reader)
+    monkeypatch.chdir(folder)
+    settings = configuration(Path("train.beton"), folder / "run", *options)
+    train, test = evaluate.parts(settings)
+    assert len(evaluate.read_labels(train, "label")) == (400 if options else 320)
+    assert len(evaluate.read_labels(test, "label")) == (200 if options else 80)
+    assert train.without("image") == test.without("image") == {"label": None}
+    assert opened == files
 
 
 def test_judging_on_images_that_the_encoder_saw_is_said(

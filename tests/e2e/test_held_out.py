@@ -45,7 +45,7 @@ def _held_out(path: str, rank: int) -> dict[str, torch.Tensor]:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean += 0.1 * rank  # type: ignore[operator]
     probe = OnlineProbes(method.num_features, [], 10)
-    figures = evaluate.held_out(method, probe, settings, torch.device("cpu"))
+    figures = evaluate.held_out(method, probe, evaluate.parts(settings), settings, torch.device("cpu"))
     assert method.training
     assert probe.training
     return {name: torch.tensor(value) for name, value in figures.items()}
@@ -75,10 +75,10 @@ def _stopped_in_evaluation(path: str, rank: int) -> torch.Tensor:
     )
     method = methods.load("simclr")(ConvNet(8, (1,)), settings.options)
     method.backbone.forward = encode  # type: ignore[method-assign]
-    probe, device = OnlineProbes(3, [], 10), torch.device("cpu")
+    probe, parts, device = OnlineProbes(3, [], 10), evaluate.parts(settings), torch.device("cpu")
     with interrupt.StopSignals() as signals:
         figures = signals.unless_stopped(
-            lambda: evaluate.held_out(method, probe, settings, device, signals.watched)  # type: ignore[arg-type]
+            lambda: evaluate.held_out(method, probe, parts, settings, device, signals.watched)  # type: ignore[arg-type]
         )
     return torch.tensor([seen, figures is not None])
 
