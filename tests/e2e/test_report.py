@@ -14,7 +14,7 @@ import torch
 
 from command_line import command
 from digits import SIDE
-from ffcv.ssl import config, evaluate, pictures, trained
+from ffcv.ssl import charts, config, evaluate, pictures, trained
 from ffcv.ssl.train import fit
 
 pytestmark = pytest.mark.filterwarnings(
@@ -50,6 +50,21 @@ def test_the_report_is_one_file_with_everything(
     assert len(sources) == 1 + 8 * 6
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert not re.search(r'(src|href)="(http|//)', text)
+
+
+def test_a_measure_looks_the_same_while_training_and_held_out() -> None:
+    one = np.array([0.5])
+    measures = {"probe_accuracy": one, "probe_top5": one, "online_knn_accuracy": one}
+    held_out = {"val_probe_accuracy": one, "val_probe_top5": one, "knn_accuracy": one}
+    looks = []
+    for figure in charts._accuracies({"epoch": np.array([0.0]), **measures, **held_out})[:2]:
+        assert figure is not None
+        (axis,) = figure.axes
+        looks.append([(line.get_color(), line.get_linestyle()) for line in axis.lines])
+        first, last = axis.get_xlim()
+        assert [tick for tick in axis.get_xticks() if first <= tick <= last] == [1]  # there is no half an epoch
+    assert looks[0] == looks[1]
+    assert len(set(looks[0])) == 3
 
 
 def test_the_sheet_shows_the_nearest(folder: Path) -> None:
