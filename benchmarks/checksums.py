@@ -11,7 +11,6 @@ thread; each time is the least over the turns: what else runs on a machine only 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import numpy as np
 from ffcv import DatasetWriter, Loader, OrderOption
 from ffcv.fields import Field, NDArrayField, RGBImageField
 from ffcv.transforms import RandomHorizontalFlip, RandomResizedCrop, ToTensor, ToTorchImage
-from views import default_data
+from options import new_parser
 from workloads import prepare
 
 CROP = [RandomResizedCrop((224, 224)), RandomHorizontalFlip(0.5), ToTensor(), ToTorchImage()]
@@ -36,7 +35,7 @@ def write(path: Path, field: Field, values: Sequence[object], checksums: bool) -
 
 def loader_of(path: Path, pipeline: list | None) -> Loader:
     pipelines = None if pipeline is None else {"x": pipeline}
-    return Loader(path, 50, order=OrderOption.RANDOM, seed=0, num_workers=1, pipelines=pipelines)
+    return Loader(path, 50, order=OrderOption.RANDOM, seed=0, num_workers=1, drop_last=False, pipelines=pipelines)
 
 
 def epoch(loader: Loader) -> float:
@@ -59,17 +58,15 @@ def compare(verified: Loader, unverified: Loader, turns: int) -> tuple[float, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=default_data())
-    parser.add_argument("--turns", type=int, default=25)
+    parser = new_parser(__doc__, data=True, images=250, turns=25)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files = prepare(arguments.data, folder, 512).files
+        files = prepare(arguments.data, folder, 512, arguments.images).files[: arguments.images]
         from PIL import Image
 
-        pixels = [np.asarray(Image.open(file)) for file in files[:250]]
-        jpegs = [Image.open(file) for file in files[:250]]
+        pixels = [np.asarray(Image.open(file)) for file in files]
+        jpegs = [Image.open(file) for file in files]
         arrays = [np.resize(image, (224, 224, 3)).astype(np.float32) for image in pixels]
         cases: dict[str, tuple[Field, Sequence[object], list | None]] = {
             "JPEG, one crop of 224": (RGBImageField("jpg"), jpegs, CROP),

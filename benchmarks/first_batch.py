@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from options import new_parser
 
 
 def measure(workload: str, folder: str) -> dict[str, float]:
@@ -37,20 +38,17 @@ def measure(workload: str, folder: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=None, help="folder or zip of JPEG files")
+    parser = new_parser(__doc__, data=True, images=500, turns=5)
     parser.add_argument("--workloads", nargs="+", default=["P1", "P2", "P3"])
-    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--job", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
         print(json.dumps(measure(*arguments.job)))
         return
-    from views import default_data
     from workloads import prepare
 
     with tempfile.TemporaryDirectory() as folder:
-        prepare(arguments.data or default_data(), Path(folder), longer_side=512)
+        prepare(arguments.data, Path(folder), 512, arguments.images)
         for workload in arguments.workloads:
             command = [sys.executable, __file__, "--job", workload, folder]
             turns = [

@@ -14,7 +14,6 @@ train: SimCLR with a ResNet-50 (bf16, batch 256): images/s and the share of the 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -36,7 +35,7 @@ from ffcv.fields import IntField, RGBImageField
 from ffcv.fields.rgb_image import EncodedImage
 from ffcv.ssl import config
 from ffcv.ssl.train import fit
-from views import default_data
+from options import new_parser
 from workloads import MEAN, STD, read_photos
 
 BATCH = 256
@@ -44,7 +43,7 @@ COLOUR = (T.RandomColorJitter(0.8, 0.4, 0.4, 0.2, 0.1), T.RandomGrayscale(0.2))
 BLUR = T.GaussianBlur(0.5, 23, (0.1, 2.0))
 
 
-def prepare(data: Path, path: Path, count: int, longer_side: int = 512) -> None:
+def prepare(data: Path | None, path: Path, count: int, longer_side: int = 512) -> None:
     """A `.beton` of `count` JPEGs of `longer_side` and quality 90, each photograph as often as needed."""
     jpegs = []
     for photo in read_photos(data):
@@ -158,10 +157,8 @@ PARTS = {"deliver": deliver, "stage": stage, "train": train}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder or zip of JPEG files")
+    parser = new_parser(__doc__, data=True, images=8192)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--images", type=int, default=8192, help="in the file, photographs repeated")
     parser.add_argument("--json", type=Path, help="where to save the figures")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -170,7 +167,7 @@ def main() -> None:
     print(results)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photos.beton"
-        prepare(arguments.data or default_data(), path, arguments.images)
+        prepare(arguments.data, path, arguments.images)
         for part in arguments.parts:
             results[part] = PARTS[part](path)
             for name, figure in results[part].items():

@@ -9,7 +9,6 @@ the path without the operation.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from ffcv import _core
 from ffcv._core import OpCode
+from options import new_parser
 
 SIDE = 224
 BATCH = 100
@@ -31,6 +31,15 @@ OPERATIONS: dict[str, tuple[OpCode, Sequence[float]]] = {
     "solarize": (OpCode.solarize, (1, 128)),
     "blur, kernel 23, sigma 2": (OpCode.gaussian_blur, (2.0, 23)),
     "blur, kernel 23, sigma 1": (OpCode.gaussian_blur, (1.0, 23)),
+}
+
+# The size of the image, the operation if any, and the type of the output.
+PATHS: dict[str, tuple[tuple[int, int], tuple[OpCode, Sequence[float]] | None, type]] = {
+    "copy + pack uint8": ((SIDE, SIDE), None, np.uint8),
+    "normalise + pack float32": ((SIDE, SIDE), None, np.float32),
+    "normalise + pack float16": ((SIDE, SIDE), None, np.float16),
+    "crop 350x300 -> 224": ((300, 350), None, np.uint8),
+    **{name: ((SIDE, SIDE), op, np.uint8) for name, op in OPERATIONS.items()},
 }
 
 
@@ -54,10 +63,7 @@ def milliseconds(size: tuple[int, int], op: tuple[OpCode, Sequence[float]] | Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--turns", type=int, default=7)
-    arguments = parser.parse_args()
+    arguments = new_parser(__doc__, turns=7, only=True).parse_args()
 
     from rich.console import Console
     from rich.table import Table
@@ -68,15 +74,10 @@ def main() -> None:
     for level in levels:
         _core.select_isa(level)
         plain = milliseconds((SIDE, SIDE), None, np.uint8, arguments.turns)
-        figures = {"copy + pack uint8": plain}
-        figures["normalise + pack float32"] = milliseconds((SIDE, SIDE), None, np.float32, arguments.turns)
-        figures["normalise + pack float16"] = milliseconds((SIDE, SIDE), None, np.float16, arguments.turns)
-        figures["crop 350x300 -> 224"] = milliseconds((300, 350), None, np.uint8, arguments.turns)
-        for name, op in OPERATIONS.items():
-            figures[name] = milliseconds((SIDE, SIDE), op, np.uint8, arguments.turns) - plain
-        for name, figure in figures.items():
+        for name, (size, op, dtype) in PATHS.items():
             if arguments.only in name:
-                rows.setdefault(name, []).append(f"{figure:.3f}")
+                whole = milliseconds(size, op, dtype, arguments.turns)
+                rows.setdefault(name, []).append(f"{whole - plain if op else whole:.3f}")
     for name, row in rows.items():
         table.add_row(name, *row)
     Console().print(table)

@@ -39,9 +39,12 @@ from ffcv.transforms import (
 )
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tests")]
+from options import new_parser  # noqa: E402
+from small_files import write_many  # noqa: E402
 from workloads import MEAN, STD, prepare  # noqa: E402
 
 THREADS = 2
+DTYPES = ("uint8", "float16", "float32")
 
 
 def simclr(dtype: type, *more: object) -> list:
@@ -71,8 +74,11 @@ def small(path: str, batch_size: int) -> Loader:
 class RandomImages:
     """CIFAR-like: raw 32x32 images."""
 
+    def __init__(self, count: int) -> None:
+        self.count = count
+
     def __len__(self) -> int:
-        return 20_000
+        return self.count
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return np.random.default_rng(index).integers(0, 256, (32, 32, 3), np.uint8), index
@@ -121,13 +127,13 @@ def peak_of_this_process() -> float:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-def peak_mib(path: str, dtype: str, batches_ahead: int) -> None:
+def peak_mib(path: str, batch_size: int, dtype: str, batches_ahead: int) -> None:
     """Of this process, which must be a fresh one: before the loader, one batch, at the end."""
     import torch
 
     assert torch.__version__
     before = peak_of_this_process()
-    loader = large(path, 256, np.dtype(dtype).type, batches_ahead=batches_ahead)
+    loader = large(path, batch_size, np.dtype(dtype).type, batches_ahead=batches_ahead)
     size = 0.0
     for epoch in range(3):
         for batch in loader:  # as users write it: the loop holds a batch until it has the next
@@ -137,10 +143,10 @@ def peak_mib(path: str, dtype: str, batches_ahead: int) -> None:
     print(json.dumps([before, size, peak_of_this_process()]))
 
 
-def memory(path: str) -> None:
-    for dtype in ("uint8", "float16", "float32"):
+def memory(path: str, batch_size: int, dtypes: list[str]) -> None:
+    for dtype in dtypes:
         for ahead in (3, 1):
-            command = [sys.executable, __file__, "--peak", json.dumps([path, dtype, ahead])]
+            command = [sys.executable, __file__, "--peak", json.dumps([path, batch_size, dtype, ahead])]
             result = subprocess.run(command, capture_output=True, text=True, check=True)
             before, size, after = json.loads(result.stdout.splitlines()[-1])
             print(
@@ -150,10 +156,8 @@ def memory(path: str) -> None:
             )
 
 
-def start(folder: Path) -> None:
-    from unit.test_orders import write_many
-
-    path = write_many(folder / "many.beton", 10_000_000)
+def start(folder: Path, samples: int) -> None:
+    path = write_many(folder / "many.beton", samples)
     began = time.perf_counter()
     loader = Loader(path, 256, shuffle=True, seed=1, num_workers=THREADS)
     made = time.perf_counter()
@@ -162,39 +166,40 @@ def start(folder: Path) -> None:
     next(iterator)
     first = time.perf_counter()
     print(
-        f"start    10,000,000 samples: constructed in {made - began:.3f} s, __iter__ in "
+        f"start    {samples:,} samples: constructed in {made - began:.3f} s, __iter__ in "
         f"{1000 * (started - made):.2f} ms, first batch after {1000 * (first - started):.1f} ms"
     )
     iterator.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, data=True, images=1024, turns=5)
     parser.add_argument("what", nargs="*", default=["overhead", "memory", "start"])
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=10_000_000, help="of the file of start (%(default)s)")
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES, help="of memory")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
         peak_mib(*json.loads(arguments.peak))
         return
-    from views import default_data
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if {"overhead", "memory"} & set(arguments.what):
-            source = prepare(default_data(), folder, 512, images_an_epoch=1024)
+            source = prepare(arguments.data, folder, 512, arguments.images)
             photos = str(source.beton)
         if "overhead" in arguments.what:
             tiny = folder / "tiny.beton"
             fields = {"image": RGBImageField("raw"), "label": IntField()}
-            DatasetWriter(tiny, fields, num_workers=THREADS).from_indexed_dataset(RandomImages())
-            overhead("two 224 views, batch 64", large(photos, 64), arguments.turns)
-            overhead("two 224 views, os_cache=False", large(photos, 64, os_cache=False), arguments.turns)
+            DatasetWriter(tiny, fields, num_workers=THREADS).from_indexed_dataset(RandomImages(20 * arguments.images))
+            batch = min(64, arguments.images)
+            overhead(f"two 224 views, batch {batch}", large(photos, batch), arguments.turns)
+            overhead("two 224 views, os_cache=False", large(photos, batch, os_cache=False), arguments.turns)
             overhead("one 32x32 view, batch 256", small(str(tiny), 256), arguments.turns)
         if "memory" in arguments.what:
-            memory(photos)
+            memory(photos, min(256, arguments.images), arguments.dtypes)
         if "start" in arguments.what:
-            start(folder)
+            start(folder, arguments.samples)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ tests/unit/test_large_files.py.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -32,6 +31,7 @@ from ffcv.format import (
     metadata_dtype,
 )
 from ffcv.reader import Reader
+from options import new_parser
 
 IMAGE_BYTES = 100_000
 
@@ -67,9 +67,7 @@ def write_sparse_file(path: Path, images: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=6_000_000)
-    parser.add_argument("--turns", type=int, default=3)
+    parser = new_parser(__doc__, images=6_000_000, turns=3)
     parser.add_argument("--folder", type=Path, default=None, help="where the file is made; default a temporary folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

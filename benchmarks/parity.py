@@ -1,6 +1,7 @@
 """How far each transform's pixels are from torchvision v2's on PIL images, with the same parameters.
 
     python benchmarks/parity.py                # a table in markdown: mean and greatest difference, in 255ths
+    python benchmarks/parity.py --only Blur    # those whose name contains a text
 
 On 53 pictures: 50 photographs (as they are, tiny, upright, grey, enlarged) and three hard ones. `tests/parity` asserts
 the bounds; tests/torchvision_cases.py states them, and what each transform is compared with.
@@ -14,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import torch
 
+from options import new_parser
 from torchvision_cases import CASES, Difference, decoding, measure
 
 
@@ -22,11 +24,15 @@ def show(difference: Difference) -> str:
 
 
 def main() -> None:
+    only = new_parser(__doc__, only=True).parse_args().only
     torch.set_num_threads(1)
     print("| transform | core: mean, maximum | tensors (`apply_torch`) | why not equal |")
     print("|---|---|---|---|")
-    print(f"| JPEG decoding | {show(decoding())} | | |")
+    if only in "JPEG decoding":
+        print(f"| JPEG decoding | {show(decoding())} | | |")
     for name, case in CASES.items():
+        if only not in name:
+            continue
         core, tensor = measure(case)
         print(f"| {name} | {show(core)} | {show(tensor)} | {case.why if core.maximum else ''} |")
 

@@ -8,7 +8,6 @@ warm-up epoch.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from ffcv.transforms import (
     ToTensor,
     ToTorchImage,
 )
+from options import new_parser
 
 SIZE, MEAN, STD = 32, (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
 
@@ -56,11 +56,9 @@ def view() -> list:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=50_000)
+    parser = new_parser(__doc__, images=50_000, turns=5)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -35,6 +35,7 @@ from rich.table import Table
 from ffcv.cli.write import WriteOptions, write
 from ffcv.ssl import backbones, config, evaluate, methods
 from ffcv.ssl.train import fit
+from options import new_parser
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-jpeg.zip"
 PARTS = {
@@ -103,7 +104,7 @@ def train_one(method: str, train: Path, val: Path, arguments: argparse.Namespace
         spread = dict(zip(last[0].split(","), last[-1].split(","), strict=True))["feature_spread"]
         torch.manual_seed(arguments.seed)  # as `fit` does: the weights that the training began with
         untrained = backbones.channels_last(backbones.build(settings.model))
-        trained, random = (evaluate.assess(e, settings, run.device) for e in (run.backbone, untrained))
+        trained, random = (evaluate.assess(e, run.parts, settings, run.device) for e in (run.backbone, untrained))
     accuracies = (trained.knn, trained.linear, random.knn, random.linear)
     return Row(method, recipe, arguments.seed, run.epochs, round(cpu, 1), round(wall, 1), *accuracies, float(spread))
 
@@ -123,7 +124,7 @@ def table(rows: list[Row]) -> Table:
 
 def main() -> None:
     """Runs the methods one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, default=ARCHIVE, help="zip of train/CLASS/N.jpg and test/CLASS/N.jpg")
     parser.add_argument("--methods", nargs="+", default=methods.names(), choices=methods.names(), metavar="METHOD")
     parser.add_argument("--seed", type=int, default=0)

@@ -25,6 +25,7 @@ from ffcv.cli.eval import EvalOptions, summarise
 from ffcv.cores import available_cores
 from ffcv.ssl import config
 from ffcv.ssl.train import fit
+from options import new_parser
 from ssl_cifar import ARCHIVE, prepare
 
 PROTOCOLS = {"knn": EvalOptions("knn"), "linear": EvalOptions("linear", crops=4)}
@@ -80,7 +81,7 @@ def save(results: dict[str, Any], path: Path | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, default=ARCHIVE, help="zip of train/CLASS/N.jpg and test/CLASS/N.jpg")
     parser.add_argument("--train", type=Path, help=".beton of the training images, instead of --data")
     parser.add_argument("--val", type=Path, help=".beton of the test images")

@@ -31,19 +31,11 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from options import new_parser
 from workloads import WORKLOADS, Source, prepare
 
 SYSTEMS = ("ours", "ours_plain", "albumentations_cv2", "torchvision_pil")
 DEFAULT_SYSTEMS = ("ours", "ours_plain", "torchvision_pil")  # what the development environment holds
-
-
-def default_data() -> Path:
-    shared = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample-250.zip"
-    if shared.exists():
-        return shared
-    import sklearn.datasets
-
-    return Path(sklearn.datasets.__file__).parent / "images"
 
 
 def cpu_seconds() -> float:
@@ -120,11 +112,9 @@ def show(results: dict[str, dict[str, dict[str, float]]], floor_cpu: float) -> N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=None, help="folder or zip of JPEG files")
+    parser = new_parser(__doc__, data=True, images=500, turns=5)
     parser.add_argument("--systems", nargs="+", default=list(DEFAULT_SYSTEMS), choices=SYSTEMS)
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
-    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--longer-side", type=int, default=512, help="of the re-encoded images, in pixels")
     parser.add_argument("--json", type=Path, help="where to save the figures")
@@ -137,7 +127,7 @@ def main() -> None:
 
     results: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        source = prepare(arguments.data or default_data(), Path(folder), arguments.longer_side)
+        source = prepare(arguments.data, Path(folder), arguments.longer_side, arguments.images)
         print(f"{len(source.files)} images an epoch, {arguments.threads} threads, median of {arguments.turns} turns")
         for workload in arguments.workloads:
             systems = [system for system in arguments.systems if system == "ours" or "raw" not in workload]

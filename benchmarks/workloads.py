@@ -52,25 +52,37 @@ class Source:
         return sorted(self.folder.glob("*.jpg")) * self.repeats
 
 
-def read_photos(data: Path) -> list[bytes]:
-    """JPEG files out of a folder or a zip archive."""
+def default_data() -> Path:
+    """The photographs of ../shared/data, or scikit-learn's two."""
+    shared = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample-250.zip"
+    if shared.exists():
+        return shared
+    import sklearn.datasets
+
+    return Path(sklearn.datasets.__file__).parent / "images"
+
+
+def read_photos(data: Path | None) -> list[bytes]:
+    """JPEG files out of a folder or a zip archive, or out of the default one."""
+    data = data or default_data()
     if data.suffix == ".zip":
         with zipfile.ZipFile(data) as archive:
-            return [
-                archive.read(name) for name in sorted(archive.namelist()) if name.lower().endswith((".jpeg", ".jpg"))
-            ]
-    return [path.read_bytes() for path in sorted(data.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")]
+            names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpeg", ".jpg")))
+            photos = [archive.read(name) for name in names]
+    else:
+        photos = [path.read_bytes() for path in sorted(data.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")]
+    if not photos:
+        raise SystemExit(f"{data}: no JPEG files in it")
+    return photos
 
 
-def prepare(data: Path, folder: Path, longer_side: int, images_an_epoch: int = 500) -> Source:
+def prepare(data: Path | None, folder: Path, longer_side: int, images_an_epoch: int = 500) -> Source:
     """Re-encodes the photographs at `longer_side` and quality 90, as files and as a `.beton`."""
     from ffcv import DatasetWriter
     from ffcv.fields import IntField, RGBImageField
     from ffcv.fields.rgb_image import EncodedImage
 
     photos = read_photos(data)
-    if not photos:
-        raise SystemExit(f"{data}: no JPEG files in it")
     source = Source(folder, -(-images_an_epoch // len(photos)))
     for i, photo in enumerate(photos):
         image = Image.open(io.BytesIO(photo)).convert("RGB")

@@ -11,7 +11,6 @@ one file, without checksums or tables. Systems take turns; the table shows media
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import statistics
@@ -27,17 +26,18 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
-from views import cpu_seconds, default_data
+from options import new_parser
+from views import cpu_seconds
 from workloads import read_photos
 
 LONGER_SIDE, QUALITY = 256, 90
 
 
-def prepare(data: Path, folder: Path, images: int) -> Path:
+def prepare(data: Path | None, folder: Path, images: int) -> Path:
     """The photographs of three colour or one grey component, repeated to `images` files in one class."""
     photos = [photo for photo in read_photos(data) if Image.open(io.BytesIO(photo)).mode in ("RGB", "L")]
     if not photos:
-        raise SystemExit(f"{data}: no JPEG files in it")
+        raise SystemExit(f"{data}: all its JPEG files are CMYK")
     (folder / "photos" / "class").mkdir(parents=True)
     for i in range(images):
         (folder / "photos" / "class" / f"{i:06d}.jpg").write_bytes(photos[i % len(photos)])
@@ -105,16 +105,13 @@ WORK = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=None, help="folder or zip of JPEG files")
-    parser.add_argument("--images", type=int, default=2000)
+    parser = new_parser(__doc__, data=True, images=2000, turns=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
     table = Table("work", "system", "images/s", "CPU s / 1000 images", "speed, times Pillow", "CPU, Pillow / ours")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        source = prepare(arguments.data or default_data(), folder, arguments.images)
+        source = prepare(arguments.data, folder, arguments.images)
         for name, systems in WORK.items():
             turns: list[list[tuple[float, float]]] = [[] for _ in systems]
             for _ in range(arguments.turns):

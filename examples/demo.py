@@ -98,8 +98,8 @@ def demo(arguments: argparse.Namespace) -> None:
         f"{run.images_per_s:,.0f} images/s; wrote {run.checkpoint}"
     )
     console.print("4. comparing what the representations know about the classes")
-    scores = evaluate.compare(run.backbone, settings, run.device)
-    console.print(evaluate.table(scores, settings, run.images_per_s))
+    scores = evaluate.compare(run.backbone, run.parts, settings, run.device)
+    console.print(evaluate.table(scores, run.parts, settings, run.images_per_s))
     console.print(f"augmented views: {picture.resolve()}")
 
 

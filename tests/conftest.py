@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def pytest_configure() -> None:
@@ -24,3 +26,12 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: the golden files and real data are kept outside the project")
     return folder
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """For small tensors: threads that wait for busy cores take longer than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

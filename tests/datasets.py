@@ -9,6 +9,7 @@ from PIL import Image
 
 from ffcv import DatasetWriter
 from ffcv.fields import IntField, RGBImageField
+from ffcv.reader import Reader
 from photos import photos
 
 
@@ -41,3 +42,8 @@ def write_photos(path: Path, count: int, **image_options: object) -> Path:
     fields = {"image": RGBImageField(**(image_options or {"write_mode": "jpg"})), "label": IntField()}
     DatasetWriter(path, fields, num_workers=1).from_indexed_dataset(InMemory(photo_samples(count)))
     return path
+
+
+def image_starts(path: Path) -> np.ndarray:
+    """int64 [N]: where the bytes of each image begin."""
+    return Reader(path).metadata["image"]["data_ptr"].astype(np.int64)

@@ -15,13 +15,16 @@ from ffcv.fields import IntField, RGBImageField
 from ffcv.ssl import config
 from ffcv.writer import DatasetWriter
 
+SIDE = 16
+
 
 class Digits(Sequence):
-    """The first `n` digits as [16, 16, 3] images."""
+    """The first `n` digits, after `skip` others, as [SIDE, SIDE, 3] images."""
 
-    def __init__(self, n: int) -> None:
-        images, self.labels = load_digits(return_X_y=True)
-        pixels = (images[:n] * 15.9375).astype(np.uint8).reshape(n, 8, 8)
+    def __init__(self, n: int, skip: int = 0) -> None:
+        images, labels = load_digits(return_X_y=True)
+        self.labels = labels[skip:]
+        pixels = (images[skip : skip + n] * 15.9375).astype(np.uint8).reshape(n, 8, 8)
         self.images = np.repeat(pixels.repeat(2, axis=1).repeat(2, axis=2)[..., None], 3, axis=3)
 
     def __len__(self) -> int:
@@ -42,7 +45,7 @@ def arguments(path: Path, folder: Path, *extra: str, recipe: str = "simclr_digit
     """Of `ffcv train`: three epochs of five steps."""
     return [
         *("--recipe", recipe, "--data.train", str(path), "--logging.folder", str(folder)),
-        *("--data.num_workers", "1", "--data.held_out", "0.2", "--views.size", "16", "--model.width", "8"),
+        *("--data.num_workers", "1", "--data.held_out", "0.2", "--views.size", str(SIDE), "--model.width", "8"),
         *("--training.batch_size", "48", "--training.epochs", "3", "--training.accelerator", "cpu"),
         *("--training.precision", "32-true", "--training.eval_every", "0", "--logging.progress", "false"),
         *("--optim.lr", "0.01", "--optim.warmup_epochs", "1", "--logging.checkpoint_every", "1", *extra),

@@ -1,8 +1,7 @@
-"""Trainings in processes of their own, which stop at a chosen point; started from a server that has torch loaded."""
+"""Trainings in processes of their own, which stop at a chosen point."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -17,11 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import fork_server
 from ffcv.cli.main import main
 from ffcv.ssl import backbones, checkpoint, config, evaluate, logs, train
-
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([__name__])
 
 
 def run(
@@ -32,11 +29,7 @@ def run(
     Returns:
         The exit status. What the process writes to stderr goes to `errors`.
     """
-    process = _SERVER.Process(target=_train, args=(arguments, at_step, death, errors))
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
+    return fork_server.run(_train, arguments, at_step, death, errors)
 
 
 def kill() -> None:

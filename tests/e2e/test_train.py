@@ -42,7 +42,7 @@ def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> 
     assert [row["knn_accuracy"] != "" for row in epochs] == [False, False, True, False, False, True]
     assert run.images_per_s > 0
     assert config.parse(["--config", str(tmp_path / "config.yaml")]) == settings
-    scores = evaluate.compare(run.backbone, settings, run.device)
+    scores = evaluate.compare(run.backbone, run.parts, settings, run.device)
     assert list(scores) == ["raw pixels", "random initialisation", "trained"]
     assert all(0.1 < s.knn <= 1 and 0.1 < s.linear <= 1 for s in scores.values())
 

@@ -5,7 +5,7 @@ tests/torchvision_cases.py says what is compared, and how far apart it may be.
 
 import inspect
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,8 @@ from torchvision_reference import v2
 
 HEIGHT, WIDTH = 120, 152
 DRAWS = 100_000
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 SAME_SIZE = {name: case for name, case in CASES.items() if not isinstance(case.transform, ImageDecoder)}
-
-
-@pytest.fixture(autouse=True)
-def _one_torch_thread() -> Iterator[None]:
-    """Small tensors: threads that wait for busy cores take longer than the work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def views() -> np.ndarray:

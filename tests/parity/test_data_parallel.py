@@ -31,7 +31,7 @@ def _swav(v: list[Tensor], labels: Tensor) -> Tensor:
 
 def _lejepa(v: list[Tensor], labels: Tensor) -> Tensor:
     directions = lejepa.random_directions(SCORES, 16, seed=3)
-    return lejepa.prediction(v, 2) + sum(lejepa.sigreg(z, directions, 5.0, 17) for z in v)
+    return lejepa.prediction(v, 2) + lejepa.sigreg(v, directions, 5.0, 17)
 
 
 def _dino(v: list[Tensor], labels: Tensor) -> Tensor:
@@ -134,3 +134,15 @@ def test_state_is_the_same_on_both_processes_and_on_one(case: int, on_two: tuple
     for expected, first, second in zip(_state(0, total, total), *(rank["state"][case] for rank in on_two), strict=True):
         assert torch.equal(first, second)
         torch.testing.assert_close(first, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_lejepas_views_travel_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, ...]] = []
+
+    def all_sum(x: Tensor) -> Tensor:
+        sent.append(tuple(x.shape))
+        return x
+
+    monkeypatch.setattr(lejepa, "all_sum", all_sum)
+    _loss_and_gradient("lejepa", 0, 4, 4)
+    assert sent == [(2, 3, 16, 17)]  # cosines and sines, views, directions, knots

@@ -112,7 +112,7 @@ def supervised_paper(v: list[Array]) -> float:
 
 
 def _lejepa(v: list[Tensor]) -> Tensor:
-    return torch.stack([lejepa.sigreg(z, DIRECTIONS, 5.0, 17) for z in v]).mean() + lejepa.prediction(v, 2)
+    return lejepa.sigreg(v, DIRECTIONS, 5.0, 17) + lejepa.prediction(v, 2)
 
 
 def _dino(v: list[Tensor]) -> Tensor:
@@ -225,7 +225,7 @@ def test_regularisers_see_collapse(name: str, term: str) -> None:
         terms = {
             "vicreg": lambda z=z: vicreg.vicreg(z, z, (25.0, 25.0, 1.0)),
             "barlow": lambda z=z: barlow.barlow_twins(z, z, 0.1),
-            "lejepa": lambda z=z: {"sigreg": lejepa.sigreg(z, DIRECTIONS, 5.0, 17)},
+            "lejepa": lambda z=z: {"sigreg": lejepa.sigreg([z], DIRECTIONS, 5.0, 17)},
         }[name]()
         costs[kind] = terms[term].item()
     assert costs["equal"] > 20 * costs["random"]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets import write_photos
 from ffcv import Loader, OrderOption
 from ffcv.fields.basics import IntDecoder
 from ffcv.transforms import (
@@ -29,11 +28,6 @@ from ffcv.transforms import (
 COUNT, GLOBAL_BATCH, EPOCH = 53, 24, 1
 
 pytestmark = pytest.mark.filterwarnings("ignore:the last global batch has")  # of 5 samples for 8 ranks
-
-
-@pytest.fixture(scope="module")
-def beton(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("matrix") / "photos.beton", COUNT)
 
 
 def view(*more: Any) -> list:

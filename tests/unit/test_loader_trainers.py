@@ -10,17 +10,12 @@ import pytest
 import torch
 
 from ffcv import Loader
-from small_files import NUMBERS_ONLY, write_numbers
+from small_files import NUMBERS_ONLY
 
 COUNT, BATCH, BATCHES = 30, 4, 7
 Seen = list[list[int]]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the trainers' own advice
-
-
-@pytest.fixture(scope="module")
-def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_numbers(tmp_path_factory.mktemp("trainers") / "numbers.beton", COUNT)
 
 
 def loader_of(path: Path) -> Loader:

@@ -19,7 +19,7 @@ from ffcv.ssl import config, loggers, methods
 from ffcv.ssl.backbones import ConvNet
 from ffcv.ssl.config import Config, DataConfig, LoggingConfig, TrainingConfig
 from ffcv.ssl.errors import ConfigError
-from ffcv.ssl.heads import gelu_mlp, mlp, recorded_layers
+from ffcv.ssl.heads import gelu_mlp, mlp
 from ffcv.ssl.logs import RunLog
 from ffcv.ssl.position import Position
 from ffcv.ssl.probes import OnlineProbes
@@ -224,24 +224,20 @@ def test_two_processes_keep_the_books_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", ["norm", "fixed norm", "linear"])
-def test_layers_are_recorded_where_they_end(last: Any) -> None:
-    """After the activation, but for the last one; nothing outside of the block."""
+def test_layers_are_taken_where_they_end(last: Any) -> None:
+    """After the activation, but for the last one."""
     head, x = mlp(4, 6, 5, last=last), torch.randn(8, 4)
-    with recorded_layers() as layers:
-        out = head(x)
-    head(x)
+    layers = head.layers(x)
     assert [tuple(layer.shape) for layer in layers] == [(8, 6), (8, 5)]
-    assert float(layers[0].min()) == 0
-    assert torch.equal(layers[1], out.detach())
-    assert not any(layer.requires_grad for layer in layers)
+    assert float(layers[0].detach().min()) == 0
+    assert torch.equal(layers[1], head(x))
 
 
 def test_layers_of_a_gelu_head() -> None:
     head, x = gelu_mlp(4, 6, 5), torch.randn(8, 4)
-    with recorded_layers() as layers:
-        out = head(x)
-    assert torch.equal(layers[0], head[1](head[0](x)).detach())
-    assert torch.equal(layers[1], out.detach())
+    layers = head.layers(x)
+    assert torch.equal(layers[0], head[1](head[0](x)))
+    assert torch.equal(layers[1], head(x))
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -53,12 +53,12 @@ def run(settings: Config) -> None:
         )
     else:
         console.print(f"all {done.epochs} epochs were trained before; {done.checkpoint} has them")
-    if settings.data.label is None or len(evaluate.parts(settings)[1]) == 0:
+    if settings.data.label is None or len(done.parts[1]) == 0:
         console.print("no labels or no held-out images: nothing to evaluate")
     elif settings.evaluation.table:
         try:
-            scores = evaluate.compare(done.backbone, settings, done.device)
+            scores = evaluate.compare(done.backbone, done.parts, settings, done.device)
         except Exception as error:  # whatever it is, memory included: the training is done and saved
             console.print(f"no table of accuracies: {one_line(error)}")
         else:
-            console.print(evaluate.table(scores, settings, done.images_per_s))
+            console.print(evaluate.table(scores, done.parts, settings, done.images_per_s))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -42,8 +42,14 @@ STYLE: dict[Any, Any] = {
 
 STEPS_SHOWN = 4000
 
-Series = tuple[str, np.ndarray, str]
-"""Name for the legend, values, and matplotlib's line style."""
+
+class Series(NamedTuple):
+    """A curve: its name in the legend, its values, matplotlib's line style, and which of `COLOURS` it has."""
+
+    name: str
+    values: np.ndarray
+    style: str = "-"
+    colour: int = 0
 
 
 def curves(history: History) -> list[str]:
@@ -100,12 +106,12 @@ def _loss(history: History) -> Figure:
     shown = np.unique(np.linspace(0, number - 1, min(number, STEPS_SHOWN)).astype(int))
     step = (history.steps["step"][shown] + 1) / _steps_per_epoch(history)
     axis.set_xlim(0, float(epochs["epoch"][-1]) + 1.02)
-    axis.plot(step, history.steps["loss"][shown], color=COLOURS[0], alpha=0.25, linewidth=0.8, label="step")
+    axis.plot(step, history.steps["loss"][shown], color=COLOURS[0], alpha=0.3, linewidth=0.8, label="step")
     # The mean over an epoch stands in its middle.
     axis.plot(
         epochs["epoch"] + 0.5, epochs["loss"], color=COLOURS[0], marker=_marker(epochs), label="mean of the epoch"
     )
-    axis.legend(loc="upper right")
+    _legend(axis, 2)
     return figure
 
 
@@ -118,26 +124,35 @@ def _terms(history: History) -> Figure | None:
         values = history.epochs[name]
         largest = np.nanmax(np.abs(values))
         if largest > 0:
-            series.append((f"{name} (at most {largest:.3g})", values / largest, "-"))
+            series.append(Series(f"{name} (at most {largest:.3g})", values / largest, colour=len(series)))
     return _lines(history.epochs, "Terms of the loss", "share of its largest value", series) if series else None
 
 
 def _accuracies(epochs: Columns) -> list[Figure | None]:
-    candidates = [
-        ("linear probe, top-1", "probe_accuracy", "-"),
-        ("linear probe, top-5", "probe_top5", "--"),
-        ("k-NN among themselves", "online_knn_accuracy", ":"),
-    ]
-    training = [(name, epochs[column], style) for name, column, style in candidates if column in epochs]
-    candidates = [
-        ("k-NN", "knn_accuracy", "-"),
-        ("online linear probe, top-1", "val_probe_accuracy", "-"),
-        ("online linear probe, top-5", "val_probe_top5", "--"),
-    ]
-    held_out = [(name, epochs[column], style) for name, column, style in candidates if column in epochs]
-    layers = [n for n in epochs if n.startswith("probe_layer") and n.endswith("_accuracy")]
-    by_layer = [("representation", epochs["probe_accuracy"], "-")] if layers else []
-    by_layer += [(f"projector layer {n[11:-9]}", epochs[n], "-") for n in layers]
+    # One measure looks the same in both pictures.
+    looks = (("-", 0), ("--", 1), (":", 2))
+
+    def there(*candidates: tuple[str, str]) -> list[Series]:
+        rows = zip(candidates, looks, strict=True)
+        return [Series(name, epochs[column], *look) for (name, column), look in rows if column in epochs]
+
+    training = there(
+        ("linear probe, top-1", "probe_accuracy"),
+        ("linear probe, top-5", "probe_top5"),
+        ("k-NN among themselves", "online_knn_accuracy"),
+    )
+    held_out = there(
+        ("online linear probe, top-1", "val_probe_accuracy"),
+        ("online linear probe, top-5", "val_probe_top5"),
+        ("k-NN", "knn_accuracy"),
+    )
+    layers = {
+        f"projector layer {column[11:-9]}": values
+        for column, values in epochs.items()
+        if column.startswith("probe_layer") and column.endswith("_accuracy")
+    }
+    probes = {"representation": epochs["probe_accuracy"], **layers} if layers else {}
+    by_layer = [Series(name, values, colour=i) for i, (name, values) in enumerate(probes.items())]
     return [
         _lines(epochs, "Accuracy on training views, while training", "accuracy", training, percent=True),
         _lines(epochs, "Accuracy on held-out images", "accuracy", held_out, percent=True),
@@ -149,11 +164,11 @@ def _collapse(epochs: Columns) -> Figure | None:
     if not {"rank_me", "feature_spread"} <= epochs.keys():
         return None
     figure, (above, below) = _figure(2)
-    _draw(above, epochs, [("", epochs["rank_me"], "-")])
+    _draw(above, epochs, [Series("", epochs["rank_me"])])
     above.set_title("Collapse: both fall when images look alike")
     above.set_ylabel("RankMe")
     above.set_ylim(0, 1.15 * float(np.nanmax(epochs["rank_me"])))
-    _draw(below, epochs, [("", epochs["feature_spread"], "-")], colour=1)
+    _draw(below, epochs, [Series("", epochs["feature_spread"], colour=1)])
     below.set_ylabel("feature spread")
     below.set_ylim(0, max(1.0, float(np.nanmax(epochs["feature_spread"])) * 1.1))
     return figure
@@ -161,7 +176,7 @@ def _collapse(epochs: Columns) -> Figure | None:
 
 def _throughput(epochs: Columns) -> Figure:
     figure, (above, below) = _figure(2)
-    _draw(above, epochs, [("", epochs["images_per_s"], "-")], colour=2)
+    _draw(above, epochs, [Series("", epochs["images_per_s"], colour=2)])
     above.set_title("Throughput")
     above.set_ylabel("images/s")
     above.set_ylim(0, 1.15 * float(np.nanmax(epochs["images_per_s"])))
@@ -183,25 +198,31 @@ def _lines(epochs: Columns, title: str, label: str, series: list[Series], percen
     _draw(axis, epochs, series)
     if percent:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        highest = max(float(np.nanmax(values)) for _, values, _ in series)
+        highest = max(float(np.nanmax(each.values)) for each in series)
         axis.set_ylim(0, min(1.02, highest * 1.1))
-    elif all(np.nanmin(values) >= 0 for _, values, _ in series):
+    elif all(np.nanmin(each.values) >= 0 for each in series):
         axis.set_ylim(bottom=0)
-    # Below the axes, where no curve can run through it.
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2 if len(series) > 1 else 1)
+    _legend(axis, len(series))
     return figure
 
 
-def _draw(axis: Any, epochs: Columns, series: list[Series], colour: int = 0) -> None:
+def _legend(axis: Any, entries: int) -> None:
+    """Below the axes, where no curve can run through it."""
+    legend = axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(2, entries))
+    for line in legend.legend_handles:
+        line.set_linewidth(STYLE["lines.linewidth"])  # also of the thinnest curve
+
+
+def _draw(axis: Any, epochs: Columns, series: list[Series]) -> None:
     # The same epochs below one another, also for figures that not every epoch has.
     axis.set_xlim(0.5, float(epochs["epoch"][-1]) + 1.5)
-    for i, (name, values, style) in enumerate(series):
+    for name, values, style, colour in series:
         there = np.isfinite(values)
         axis.plot(
             epochs["epoch"][there] + 1,
             values[there],
             style,
-            color=COLOURS[(colour + i) % len(COLOURS)],
+            color=COLOURS[colour % len(COLOURS)],
             marker=_marker(epochs) or (None if there.all() else "o"),
             label=name,
         )
@@ -216,7 +237,7 @@ def _figure(rows: int, size: tuple[float, float] = (5.6, 3.5)) -> tuple[Figure, 
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     axes[-1].set_xlabel("epoch")
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.align_ylabels()
     return figure, list(axes)
 

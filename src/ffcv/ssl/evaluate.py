@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
@@ -14,7 +14,7 @@ import torch.distributed as dist
 from rich.table import Table
 from torch import Tensor, nn
 
-from ffcv.fields import IntField
+from ffcv.fields import Field, IntField
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
@@ -29,13 +29,28 @@ from ffcv.transforms import Squeeze, ToDevice, ToTensor
 
 @dataclass(frozen=True)
 class Part:
-    """The images of the file at `path` whose numbers are `indices`, int64 [N], ascending."""
+    """Images of a file.
+
+    Attributes:
+        path: of the file.
+        indices: their numbers in it, int64 [N], ascending.
+        fields: the file's, by name; its header is read once, whatever is asked of the part.
+    """
 
     path: str
     indices: np.ndarray
+    fields: Mapping[str, Field]
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def without(self, *names: str | None) -> dict[str, Any]:
+        """Pipelines (None) that leave the file's other fields out."""
+        return {name: None for name in self.fields if name not in names}
+
+
+Parts = tuple[Part, Part]
+"""The images to train on, and those held out."""
 
 
 Watch = Callable[[Loader], Iterable[Any]]
@@ -54,37 +69,48 @@ class Score:
     linear_std: float = 0.0
 
 
-def parts(config: Config) -> tuple[Part, Part]:
+def parts(config: Config) -> Parts:
     """Training and held-out images: two files, or one file cut by `seed`.
 
     Raises:
         FileNotFoundError: a file is missing.
         ConfigError: one of the parts would be empty.
     """
-    for path in filter(None, (config.data.train, config.data.val)):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such file; make one with 'ffcv write IMAGE_FOLDER {path}'")
-        fields = Reader(path).field_names
-        for role in ("image", "label"):
-            name = getattr(config.data, role)
-            if name is not None and name not in fields:
-                raise ConfigError(
-                    f"{path}: has no field {name!r} but {', '.join(fields)}: set --data.{role}"
-                    + (" (null for none)" if role == "label" else "")
-                )
     if config.data.val is not None:
-        return _whole(config.data.train), _whole(config.data.val)
-    number = Reader(config.data.train).num_samples
+        return _with_fields(config.data.train, config), _with_fields(config.data.val, config)
+    everything = _with_fields(config.data.train, config)
+    number = len(everything)
     cut = round(number * config.data.held_out)
     order = np.random.default_rng(config.seed).permutation(number)
     train, held_out = np.sort(order[cut:]), np.sort(order[:cut])
     if len(train) == 0:
         raise ConfigError(f"{config.data.train}: {number} images leave none to train on (data.held_out={cut / number})")
-    return Part(config.data.train, train), Part(config.data.train, held_out)
+    return replace(everything, indices=train), replace(everything, indices=held_out)
 
 
-def _whole(path: str) -> Part:
-    return Part(path, np.arange(Reader(path).num_samples))
+def whole(path: str) -> Part:
+    """All images of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; make one with 'ffcv write IMAGE_FOLDER {path}'")
+    reader = Reader(path)
+    return Part(path, np.arange(reader.num_samples), reader.fields)
+
+
+def _with_fields(path: str, config: Config) -> Part:
+    """The file, which has the fields that `config` names."""
+    part = whole(path)
+    for role in ("image", "label"):
+        name = getattr(config.data, role)
+        if name is not None and name not in part.fields:
+            raise ConfigError(
+                f"{path}: has no field {name!r} but {', '.join(part.fields)}: set --data.{role}"
+                + (" (null for none)" if role == "label" else "")
+            )
+    return part
 
 
 def read_labels(part: Part, field: str) -> Tensor:
@@ -93,7 +119,7 @@ def read_labels(part: Part, field: str) -> Tensor:
     Raises:
         ConfigError: the field does not hold whole numbers, or one is below 0.
     """
-    kind = Reader(part.path).fields[field]
+    kind = part.fields[field]
     if not isinstance(kind, IntField):
         raise ConfigError(
             f"{part.path}: labels are whole numbers (IntField), but {field!r} is {type(kind).__name__}: "
@@ -106,7 +132,7 @@ def read_labels(part: Part, field: str) -> Tensor:
         num_workers=1,
         indices=part.indices,
         drop_last=False,
-        pipelines={**nothing_but(part.path, field), field: [IntDecoder(), ToTensor(), Squeeze(1)]},
+        pipelines={**part.without(field), field: [IntDecoder(), ToTensor(), Squeeze(1)]},
     )
     labels = torch.cat([getattr(batch, field).long() for batch in loader])
     if (labels < 0).any():
@@ -169,7 +195,7 @@ def features_of(
         drop_last=False,
         os_cache=data.os_cache,
         pipelines={
-            **nothing_but(part.path, data.image),
+            **part.without(data.image),
             data.image: [*(view or centre(config.views)), ToDevice(device)],
         },
     )
@@ -211,19 +237,14 @@ def score(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], config: Eva
     return Score(mean(knn), mean(linear), pstdev(knn), pstdev(linear))
 
 
-def assess(encoder: nn.Module, config: Config, device: torch.device) -> Score:
+def assess(encoder: nn.Module, parts: Parts, config: Config, device: torch.device) -> Score:
     """Probes learn on the training images' features and are judged on the held-out images."""
-    train, test = parts(config)
-    return score(
-        extract(encoder, train, config, device),
-        extract(encoder, test, config, device),
-        config.evaluation,
-        config.seed,
-    )
+    train, test = (extract(encoder, part, config, device) for part in parts)
+    return score(train, test, config.evaluation, config.seed)
 
 
 def held_out(
-    method: Method, online: probes.OnlineProbes, config: Config, device: torch.device, watch: Watch = iter
+    method: Method, online: probes.OnlineProbes, parts: Parts, config: Config, device: torch.device, watch: Watch = iter
 ) -> dict[str, float]:
     """Accuracies on the held-out images, to watch while training; every rank must call it and gets them.
 
@@ -234,9 +255,7 @@ def held_out(
         classes 'val_probe_top5': of the online probe on the representation, where the encoder to keep is the one that
         it learned on (not a teacher).
     """
-    (train, known), (test, wanted) = (
-        _extract_together(method.encoder, part, config, device, watch) for part in parts(config)
-    )
+    (train, known), (test, wanted) = (_extract_together(method.encoder, part, config, device, watch) for part in parts)
     votes = probes.knn_votes(train, known, test, config.evaluation.k, config.evaluation.temperature)
     figures = {"knn_accuracy": probes.accuracy(votes, wanted)}
     if method.encoder is method.backbone:
@@ -258,12 +277,12 @@ def _extract_together(
     for buffer in encoder.buffers():
         # Running statistics are each rank's own after a training step; the checkpoint has those of rank 0.
         dist.broadcast(buffer, 0)
-    share = Part(part.path, part.indices[dist.get_rank() :: ranks])
+    share = replace(part, indices=part.indices[dist.get_rank() :: ranks])
     features, labels = extract(encoder, share, config, device, watch)
     return gather(features).rows, gather(labels).rows
 
 
-def compare(trained: nn.Module, config: Config, device: torch.device) -> dict[str, Score]:
+def compare(trained: nn.Module, parts: Parts, config: Config, device: torch.device) -> dict[str, Score]:
     """Raw pixels, the same network before training (same seed), and trained, all judged in the same way. Raw pixels are
     left out where they would take more than `TABLE_BYTES`.
 
@@ -272,7 +291,7 @@ def compare(trained: nn.Module, config: Config, device: torch.device) -> dict[st
     """
     torch.manual_seed(config.seed)
     untrained = backbones.channels_last(backbones.build(config.model)).to(device)
-    number = sum(len(part) for part in parts(config))
+    number = sum(map(len, parts))
     if _bytes(number, int(untrained.num_features)) > TABLE_BYTES:  # pyright: ignore[reportArgumentType]
         raise ConfigError(
             f"the features of {number:,} images take more than {TABLE_BYTES / 2**30:g} GiB: judge the encoder with "
@@ -281,16 +300,16 @@ def compare(trained: nn.Module, config: Config, device: torch.device) -> dict[st
     encoders = {"random initialisation": untrained, "trained": trained}
     if _bytes(number, 3 * config.views.size**2) <= TABLE_BYTES:
         encoders = {"raw pixels": backbones.Pixels(), **encoders}
-    return {name: assess(encoder, config, device) for name, encoder in encoders.items()}
+    return {name: assess(encoder, parts, config, device) for name, encoder in encoders.items()}
 
 
 def _bytes(images: int, width: int) -> int:
     return images * width * torch.float32.itemsize
 
 
-def table(scores: dict[str, Score], config: Config, images_per_s: float) -> Table:
+def table(scores: dict[str, Score], parts: Parts, config: Config, images_per_s: float) -> Table:
     """The comparison as a rich table, accuracies in per cent."""
-    train, test = parts(config)
+    train, test = parts
     per_class = config.evaluation.labels_per_class
     labels = (
         f"{len(train):,} labels"
@@ -310,8 +329,3 @@ def table(scores: dict[str, Score], config: Config, images_per_s: float) -> Tabl
     for name, s in scores.items():
         result.add_row(name, cell(s.knn, s.knn_std), cell(s.linear, s.linear_std))
     return result
-
-
-def nothing_but(path: str, *fields: str | None) -> dict[str, Any]:
-    """Pipelines (None) that leave the file's other fields out."""
-    return {name: None for name in Reader(path).field_names if name not in fields}

@@ -50,7 +50,7 @@ class Feed:
         half = _HALVES.get(fabric.strategy.precision.precision)
         convert = [] if half is None else [Convert(half)]
         to_device = ToDevice(fabric.device)
-        pipelines = evaluate.nothing_but(part.path, data.image, data.label)
+        pipelines = part.without(data.image, data.label)
         pipelines |= {name: [*view, *convert, to_device] for name, view in zip(self._names, self._views, strict=True)}
         if data.label:
             pipelines[data.label] = [IntDecoder(), ToTensor(), Squeeze(1), to_device]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal
 
@@ -12,35 +10,19 @@ from torch import Tensor, nn
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.losses import cosines
 
-_record: list[Tensor] | None = None
-
-
-@contextmanager
-def recorded_layers() -> Iterator[list[Tensor]]:
-    """Collects, detached, what every layer of every `MLP` puts out in this block: tensors float [N, width].
-
-    A layer is a linear map with the normalisation and activation that follow it. A list rather than forward hooks,
-    which data parallelism and torch.compile would have to know of.
-    """
-    global _record
-    outer, _record = _record, []
-    try:
-        yield _record
-    finally:
-        _record = outer
-
 
 class MLP(nn.Sequential):
-    """Modules one after the other, with outputs that `recorded_layers` sees."""
+    """Linear maps, each with the normalisation and activation that follow it: its layers."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        x = input
+    def layers(self, x: Tensor) -> list[Tensor]:
+        """What each layer puts out, float [N, width]; the last of them is what calling the module gives."""
+        outputs = []
         for module, following in pairwise([*self, None]):
             assert module is not None
             x = module(x)
-            if _record is not None and (following is None or isinstance(following, nn.Linear)):
-                _record.append(x.detach())
-        return x
+            if following is None or isinstance(following, nn.Linear):
+                outputs.append(x)
+        return outputs
 
 
 def mlp(features: int, *widths: int, last: Literal["norm", "fixed norm", "linear"] = "norm") -> MLP:

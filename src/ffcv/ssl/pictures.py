@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ def draw_sample(trained: Trained, number: int, seed: int, device: torch.device) 
     train, held_out = evaluate.parts(config)
     part = held_out if len(held_out) > 0 else train
     order = np.random.default_rng(seed).permutation(len(part))[:number]
-    part = evaluate.Part(part.path, np.sort(part.indices[order]))
+    part = replace(part, indices=np.sort(part.indices[order]))
     features = evaluate.features_of(trained.encoder, part, config, device).cpu()
     labels, names = None, []
     if config.data.label is not None:
@@ -117,7 +117,7 @@ def thumbnails(sample: Sample, trained: Trained, numbers: list[int], side: int =
         indices=sample.part.indices[wanted],
         drop_last=False,
         pipelines={
-            **evaluate.nothing_but(sample.part.path, config.data.image),
+            **sample.part.without(config.data.image),
             config.data.image: [centre(config.views)[0], ToTensor()],
         },
     )

@@ -24,12 +24,14 @@ p.note, p.sub { color: #666; margin: .2rem 0 1rem; max-width: 50rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: .8rem; }
 .tile { border: 1px solid #ddd; border-radius: 8px; padding: .6rem 1rem; min-width: 7.5rem; }
 .tile b { display: block; font-size: 1.35rem; font-weight: 600; } .tile span { color: #666; font-size: .85rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1.2rem; align-items: start; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 1.2rem;
+  align-items: start; }
 .charts svg, .charts img { width: 100%; height: auto; } figure { margin: 0; max-width: 620px; }
 figcaption { color: #666; font-size: .85rem; }
-table.sheet { border-collapse: separate; border-spacing: 6px; } .sheet td { text-align: center; vertical-align: top;
-  font-size: .75rem; color: #666; line-height: 1.25; max-width: 110px; } .sheet td:first-child {
-  padding-right: 1.2rem; }
+.sheet { overflow-x: auto; } .sheet table { border-collapse: separate; border-spacing: 6px; }
+.sheet td { text-align: center; vertical-align: top; font-size: .75rem; color: #666; line-height: 1.25;
+  max-width: 110px; }
+.sheet td:first-child { padding-right: 1.2rem; }
 .sheet img { width: 88px; height: 88px; object-fit: contain; image-rendering: auto; display: block; margin: 0 auto 2px;
   border: 3px solid #fff; border-radius: 4px; } .sheet img.small { image-rendering: pixelated; }
 .sheet img.same { border-color: #009e73; } .sheet img.other { border-color: #d55e00; }
@@ -58,7 +60,7 @@ def report(folder: Path, images: int = 2000, seed: int = 0, device: str = "auto"
     done, planned = int(history.epochs["epoch"][-1]) + 1, config.training.epochs
     title = f"{config.method} · {config.model.backbone}"
     subtitle = (
-        f"{done} of {planned} epochs, {config.training.batch_size} images a step, seed {config.seed}; "
+        f"{done:,} of {_counted(planned, 'epoch')}, {config.training.batch_size} images a step, seed {config.seed}; "
         f"trained on {config.data.train}"
     )
     body = [
@@ -111,8 +113,8 @@ def _features(folder: Path, images: int, seed: int, device_name: str) -> list[st
     which = "held-out images" if sample.held_out else "training images"
     return [
         "<h2>Features</h2>",
-        f"<p class=note>Of {len(sample.unit):,} {which} drawn with seed {seed}, centre crops, after {found.epochs} "
-        f"epochs; {found.num_features} features an image, scaled to length 1.</p>",
+        f"<p class=note>Of {len(sample.unit):,} {which} drawn with seed {seed}, centre crops, after "
+        f"{_counted(found.epochs, 'epoch')}; {found.num_features} features an image, scaled to length 1.</p>",
         f"<div class=charts>{''.join(_maps(sample, seed))}</div>",
         "<h2>Nearest neighbours</h2>",
         *_neighbours(sample, found, seed),
@@ -153,7 +155,7 @@ def _neighbours(sample: pictures.Sample, found: trained.Trained, seed: int) -> l
     legend = "" if sample.labels is None else " Green: the query's class; orange: another."
     return [
         f"<p class=note>Random queries and, of the images above, those most similar to each.{legend}</p>",
-        f"<table class=sheet>{''.join(lines)}</table>",
+        f"<div class=sheet><table>{''.join(lines)}</table></div>",
     ]
 
 
@@ -174,6 +176,10 @@ def _facts(history: History) -> str:
         return f"<table class=facts>{''.join(cells)}</table>"
 
     return f"<div class=columns>{table(run)}{table(history.environment)}</div>"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _duration(seconds: float) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from signal import Signals
 
@@ -34,6 +34,7 @@ class Run:
     Attributes:
         backbone: the trained encoder.
         device: where it is.
+        parts: the images that it was trained on, and those held out.
         images_per_s: source images over the time spent training (evaluation and checkpoints left out).
         train_s: that time, seconds, in the epochs that this process finished.
         epochs: how many are behind it, fewer than configured where `training.max_minutes` ended it.
@@ -43,6 +44,7 @@ class Run:
 
     backbone: nn.Module
     device: torch.device
+    parts: evaluate.Parts
     images_per_s: float
     train_s: float
     epochs: int
@@ -68,7 +70,7 @@ def _fit(config: Config, signals: StopSignals) -> Run:
     # Longer than 60 lines on purpose: whoever wants to know what a step does reads it here, in order.
     training, logging = config.training, config.logging
     require_free_folder(config)
-    train_part, val_part = evaluate.parts(config)
+    parts = train_part, val_part = evaluate.parts(config)
     fabric = launch(training)
     method, probe = _modules(config, evaluate.count_classes(config, train_part, val_part), fabric)
     model, optimizer = fabric.setup(method, optim.build(method, config.optim))
@@ -77,7 +79,7 @@ def _fit(config: Config, signals: StopSignals) -> Run:
     total_steps = feed.steps * training.epochs
     schedule = optim.Schedule(config.optim, training.batch_size, feed.steps, total_steps)
     recent = RecentFeatures(config.evaluation.recent, fabric.device)
-    parts = {
+    stateful = {
         "feed": feed,  # first, because it tells other data by name
         "method": method,
         "probe": probe,
@@ -85,7 +87,7 @@ def _fit(config: Config, signals: StopSignals) -> Run:
         "probe_optimizer": probe_optimizer,
         "scaler": fabric.strategy.precision,
     }
-    state = RunState(config, fabric, parts, {"recent": recent})
+    state = RunState(config, fabric, stateful, {"recent": recent})
     at = state.resume()
 
     with RunLog(config, feed.steps, at, fabric.is_global_zero, fabric.device) as log:
@@ -138,7 +140,7 @@ def _fit(config: Config, signals: StopSignals) -> Run:
             if epoch + 1 < training.epochs:
                 feed.begin(epoch + 1)  # they are made while this one is judged
             if evaluates:
-                judge = functools.partial(evaluate.held_out, method, probe, config, fabric.device, signals.watched)
+                judge = partial(evaluate.held_out, method, probe, parts, config, fabric.device, signals.watched)
                 row |= signals.unless_stopped(judge) or {}
             if any(from_all_ranks(signals.received is not None)):  # the resumed run evaluates again
                 state.save(at)
@@ -155,6 +157,7 @@ def _fit(config: Config, signals: StopSignals) -> Run:
     return Run(
         backbone=method.encoder,
         device=fabric.device,
+        parts=parts,
         images_per_s=log.images_per_s,
         train_s=log.train_s,
         epochs=at.epoch,

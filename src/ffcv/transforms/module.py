@@ -14,9 +14,10 @@ from ffcv.transforms.form import Form
 
 
 class ModuleWrapper(BatchTransform):
-    """Applies a `torch.nn.Module` (kornia, torchvision v2, your own) to the batch's tensor, without gradients.
+    """Applies a `torch.nn.Module` (kornia, torchvision v2, your own) to the batch, without gradients.
 
-    So `ToTensor()` stands before it; and `ToTorchImage()`, where it expects images [B, 3, H, W].
+    One that works on tensors comes after `ToTensor()`, and after `ToTorchImage()`, where it expects images
+    [B, 3, H, W]; before `ToTensor()` it is given the numpy array, as in the original.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
@@ -25,20 +26,29 @@ class ModuleWrapper(BatchTransform):
         self.module = module
 
     def after(self, form: Form) -> Form:
-        form.check_tensor(self)
+        if any(_of_image_libraries(self.module)):
+            form.check_tensor(self)  # torchvision's would return arrays as they are
         is_unpermuted = form.holds_images and not form.channels_first and not form.is_foreign
         if is_unpermuted and any(_of_image_libraries(self.module)):
             warnings.warn(
                 f"{self!r} takes images [B, 3, H, W], but they are [B, H, W, 3] there: put ToTorchImage() before it",
                 stacklevel=2,
             )
-        return form.in_foreign_hands(is_tensor=True, rescaled_by=_rescaled_by(self.module, form.rescaled_by))
+        is_tensor = True if form.is_tensor else None
+        return form.in_foreign_hands(is_tensor=is_tensor, rescaled_by=_rescaled_by(self.module, form.rescaled_by))
 
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        if isinstance(batch, np.ndarray):  # which torchvision would pass through as it is
+    def __call__(self, batch: Any) -> Any:
+        is_array = isinstance(batch, np.ndarray)
+        if is_array and any(_of_image_libraries(self.module)):
             raise TypeError(f"{self!r} works on tensors, got a numpy array: put ToTensor() before it")
         with torch.no_grad():
-            return self.module(batch)
+            try:
+                return self.module(batch)
+            except TypeError as error:
+                if not is_array:
+                    raise
+                advice = "put ToTensor() before it, if it works on tensors"
+                raise TypeError(f"{self!r} was given a numpy array, and raised: {error}; {advice}") from error
 
     def __repr__(self) -> str:
         return f"{type(self.module).__name__}()"

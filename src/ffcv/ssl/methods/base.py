@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ffcv.ssl.collapse import spread
 from ffcv.ssl.config import ViewConfig
 from ffcv.ssl.errors import ConfigError
-from ffcv.ssl.heads import recorded_layers
+from ffcv.ssl.heads import MLP
 from ffcv.ssl.teacher import Teacher, momentum_at
 from ffcv.ssl.views import global_views, local_views
 
@@ -93,8 +93,8 @@ class Method(nn.Module, ABC):
         """Widths of the projector's layers (`Output.layers`), found by a trial run of `embed`."""
         weight, was_training = next(self.parameters()), self.training
         self.eval()
-        with torch.no_grad(), recorded_layers() as layers:
-            self.embed(weight.new_zeros(1, self.num_features))
+        with torch.no_grad():
+            _, layers = self.embed(weight.new_zeros(1, self.num_features))
         self.train(was_training)
         return [layer.shape[1] for layer in layers]
 
@@ -102,9 +102,13 @@ class Method(nn.Module, ABC):
         """Called once before training with the number of classes, None where there are no labels."""
         return None
 
-    def embed(self, features: Tensor) -> Tensor:
-        """Representations, float [N, D], to what the loss compares, float [N, E]."""
-        return self.projector(features)
+    def embed(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Representations, float [N, D], to what the loss compares, float [N, E], and, detached, what the layers of an
+        `MLP` put out on the way, float [N, width] each (for the probes)."""
+        if not isinstance(self.projector, MLP):
+            return self.projector(features), []
+        layers = self.projector.layers(features)
+        return [features, *layers][-1], [layer.detach() for layer in layers]
 
     def targets(self, views: Views) -> Views:
         """What a teacher makes of the images, without gradient: for `loss`, tensors float [B, E]."""
@@ -132,8 +136,7 @@ class Method(nn.Module, ABC):
         `terms` also has 'feature_spread' (`ffcv.ssl.collapse.spread`), which falls to 0 when training collapses.
         """
         features = self.encode(views)
-        with recorded_layers() as layers:
-            embeddings = self.embed(features)
+        embeddings, layers = self.embed(features)
         terms = self.loss(embeddings.chunk(len(views)), labels, self.targets(views))
         batch = len(views[0])
         first = features[:batch].detach().float()

@@ -29,20 +29,21 @@ from ffcv.ssl.methods.base import Method, Terms, Views
 
 
 @in_float32
-def sigreg(z: Tensor, directions: Tensor, t_max: float, knots: int) -> Tensor:
-    """SIGReg above of all ranks' embeddings.
+def sigreg(views: Views, directions: Tensor, t_max: float, knots: int) -> Tensor:
+    """Mean over views of SIGReg above, of all ranks' embeddings, whose sums travel in one message.
 
     Args:
-        z: float [N, D] on this rank.
+        views: float [N, D] each, on this rank.
         directions: float [D, A], columns of unit length, the same on all ranks.
         t_max: end of the integral.
         knots: of the trapezoidal rule on [0, t_max].
     """
-    t = torch.linspace(0, t_max, knots, dtype=z.dtype, device=z.device)
+    first = views[0]
+    t = torch.linspace(0, t_max, knots, dtype=first.dtype, device=first.device)
     normal = (-t.square() / 2).exp()
-    angles = (z @ directions.to(z.dtype))[..., None] * t
-    rows = total_rows(z)
-    sums = all_sum(torch.stack([angles.cos().sum(0), angles.sin().sum(0)]))
+    waves = [(z @ directions.to(z.dtype))[..., None] * t for z in views]
+    rows = total_rows(first)
+    sums = all_sum(torch.stack([torch.stack([wave.cos().sum(0), wave.sin().sum(0)]) for wave in waves], 1))
     real, imaginary = sums / rows
     gap = (real - normal).square() + imaginary.square()
     return (2 * rows * torch.trapezoid(gap * normal, t)).mean()
@@ -103,7 +104,7 @@ class LeJEPA(Method):
         if device.type == "cuda":
             directions = directions.pin_memory()  # from other memory the copy would wait for the GPU
         directions = directions.to(device, non_blocking=True)
-        normality = torch.stack([sigreg(z, directions, o.t_max, o.knots) for z in embeddings]).mean()
+        normality = sigreg(embeddings, directions, o.t_max, o.knots)
         distance = prediction(embeddings, 2)
         loss = (1 - o.weight) * distance + o.weight * normality
         return {"loss": loss, "prediction": distance, "sigreg": normality}

@@ -1,0 +1,128 @@
+"""`ffcv report`: one file with curves, the map of the features and the nearest neighbours."""
+
+from __future__ import annotations
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from command_line import command
+from digits import SIDE
+from ffcv.ssl import charts, config, evaluate, pictures, trained
+from ffcv.ssl.train import fit
+
+pytestmark = pytest.mark.filterwarnings(
+    # lightning-fabric, on machines with a GPU when the run is on the CPU
+    "ignore:GPU available but not used"
+)
+
+
+def test_the_report_is_one_file_with_everything(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report.html"
+    command("report", folder / "run", "--out", out, "--images", 60, capsys=capsys)
+    text = out.read_text()
+    for heading in (
+        "simclr · convnet",
+        "3 of 3 epochs",
+        "data stall",
+        "k-NN, held-out",
+        "RankMe",
+        "Of 60 held-out images",
+        "Nearest neighbours",
+        "epochs: 3",
+        torch.__version__,
+    ):
+        assert heading in text
+    # Loss, three accuracies, collapse, throughput; each is sound XML.
+    svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(svgs) == 6
+    assert all(ET.fromstring(svg).tag.endswith("svg") for svg in svgs)
+    # The map and 8 queries with 5 neighbours; nothing is fetched from elsewhere.
+    sources = re.findall(r'src="([^"]{0,30})', text)
+    assert len(sources) == 1 + 8 * 6
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r'(src|href)="(http|//)', text)
+
+
+def test_a_measure_looks_the_same_while_training_and_held_out() -> None:
+    one = np.array([0.5])
+    measures = {"probe_accuracy": one, "probe_top5": one, "online_knn_accuracy": one}
+    held_out = {"val_probe_accuracy": one, "val_probe_top5": one, "knn_accuracy": one}
+    looks = []
+    for figure in charts._accuracies({"epoch": np.array([0.0]), **measures, **held_out})[:2]:
+        assert figure is not None
+        (axis,) = figure.axes
+        looks.append([(line.get_color(), line.get_linestyle()) for line in axis.lines])
+        first, last = axis.get_xlim()
+        assert [tick for tick in axis.get_xticks() if first <= tick <= last] == [1]  # there is no half an epoch
+    assert looks[0] == looks[1]
+    assert len(set(looks[0])) == 3
+
+
+def test_the_sheet_shows_the_nearest(folder: Path) -> None:
+    found = trained.load(folder / "run")
+    sample = pictures.draw_sample(found, 50, 0, torch.device("cpu"))
+    assert set(sample.part.indices) <= set(evaluate.parts(found.config)[1].indices)
+    for row in pictures.nearest(sample.unit, 8, 5, seed=0):
+        query, *others = row.images
+        cosine = (sample.unit @ sample.unit[query]).numpy()
+        expected = [i for i in np.argsort(-cosine) if i != query][:5]
+        np.testing.assert_allclose(cosine[others], cosine[expected], rtol=1e-5)
+        np.testing.assert_allclose(row.cosines, cosine[expected], rtol=1e-5)
+
+
+def test_principal_components_are_scikit_learns() -> None:
+    from sklearn.decomposition import PCA
+
+    x = np.random.default_rng(0).normal(size=(40, 6)) * [5, 3, 1, 1, 1, 1]
+    points, shares = pictures.principal_components(torch.from_numpy(x))
+    reference = PCA(2).fit(x)
+    np.testing.assert_allclose(np.abs(points), np.abs(reference.transform(x)), atol=1e-6)
+    np.testing.assert_allclose(shares, reference.explained_variance_ratio_, atol=1e-6)
+
+
+def test_umap_is_drawn_where_it_is_installed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    umap = SimpleNamespace(UMAP=lambda **_: SimpleNamespace(fit_transform=lambda x: x[:, :2]))
+    monkeypatch.setitem(sys.modules, "umap", umap)
+    command("report", folder / "run", "--out", tmp_path / "r.html", "--images", 30, capsys=capsys)
+    assert "UMAP of the features" in (tmp_path / "r.html").read_text()
+
+
+def test_a_run_without_labels_data_or_checkpoint_is_reported(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without labels there are no accuracies, no colours and no class names; without data, a sentence."""
+    data = tmp_path / "unlabelled.beton"
+    data.write_bytes((folder / "test.beton").read_bytes())
+    line = (
+        f"--recipe simclr_digits --data.train {data} --data.label null --logging.folder {tmp_path / 'run'} "
+        f"--views.size {SIDE} --model.width 8 --data.num_workers 1 --training.batch_size 64 --training.epochs 1 "
+        "--training.accelerator cpu --logging.progress false --training.cpu_threads 1"
+    )
+    fit(config.parse(line.split()))
+    command("report", tmp_path / "run", capsys=capsys)
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "linear probe" not in text
+    assert "Nearest neighbours" in text
+    assert 'class="same' not in text
+    error = command("eval", tmp_path / "run", data, "--label", "none", capsys=capsys, fails=True)
+    assert "name the labels with --label" in error
+    for damage in (lambda: data.write_bytes(data.read_bytes()[:1000]), data.unlink):
+        damage()
+        command("report", tmp_path / "run", capsys=capsys)
+        text = (tmp_path / "run" / "report.html").read_text()
+        assert f"No pictures of the features: {data}: " in text
+        assert "<svg" in text
+    (tmp_path / "run" / "epochs.csv").write_text("")
+    assert "no epoch has been finished" in command("report", tmp_path / "run", capsys=capsys, fails=True)
+    assert "missing; give the --logging.folder" in command("report", tmp_path, capsys=capsys, fails=True)
