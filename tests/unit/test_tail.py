@@ -90,9 +90,7 @@ def test_a_module_of_ones_own_before_to_tensor_gets_the_array(raw_beton: Path) -
 
     np.testing.assert_array_equal(batch(raw_beton, CROP, Identity()), batch(raw_beton, CROP))
     assert torch.equal(batch(raw_beton, CROP, Identity(), T.ToTensor()), batch(raw_beton, *TENSOR))
-    with pytest.raises(
-        TypeError, match=r"Conv2d\(\) was given a numpy array, and raised: .* put ToTensor\(\) before it"
-    ):
+    with pytest.raises(TypeError, match=r"Conv2d\(\) was given a numpy array \(put ToTensor\(\) before it"):
         batch(raw_beton, CROP, torch.nn.Conv2d(3, 3, 1))
 
 

@@ -48,7 +48,7 @@ class ModuleWrapper(BatchTransform):
                 if not is_array:
                     raise
                 advice = "put ToTensor() before it, if it works on tensors"
-                raise TypeError(f"{self!r} was given a numpy array, and raised: {error}; {advice}") from error
+                raise TypeError(f"{self!r} was given a numpy array ({advice}): {error}") from error
 
     def __repr__(self) -> str:
         return f"{type(self.module).__name__}()"
