@@ -38,7 +38,8 @@ const HuffmanLookup* HuffmanTable::make(const uint8_t* code_counts, const uint8_
     }
     if (!is_valid_) return nullptr;
     if (with_values && !has_values_ && !is_dc) {
-        make_entries(lookup_.entries, HuffmanLookup::window, Entry{}, 0);
+        constexpr uint8_t nowhere = HuffmanLookup::nowhere;
+        make_entries(lookup_.entries, HuffmanLookup::window, {0, HuffmanLookup::longer, {nowhere, nowhere}, {}}, 0);
         has_values_ = true;
     }
     return &lookup_;

@@ -215,20 +215,30 @@ struct Reading {
     int16_t* coefficients;
     const Table* table;
 
-    // The next one or two coefficients; those that lie outside of the block go behind it. False for damaged data.
-    bool take() {
-        const Entry* entry = &table->entries[bits.buffer >> (64 - Table::window)];
-        Entry longer;
-        if (__builtin_expect(entry->bits == 0, 0)) {
-            longer = find_code(bits.buffer, *table, Table::window + 1, false);
-            if (longer.bits == 0) return false;
-            entry = &longer;
-        }
+    // The next one or two coefficients; those that lie outside of the block go behind it. Without a branch: a code that
+    // is longer than the window goes on as if the block had ended.
+    void take() {
+        const Entry* const entry = &table->entries[bits.buffer >> (64 - Table::window)];
         coefficients[place[entry->place[0]]] = value_of(bits.buffer, entry->values[0]);
         coefficients[place[entry->place[1]]] = value_of(bits.buffer, entry->values[1]);
         place += entry->advance;
         drop(bits, entry->bits);
-        return true;
+    }
+
+    // True at the end of the block, and where damage shows; reads a code that was too long.
+    bool ends() {
+        if (place < block_end) return false;
+        if (__builtin_expect(place < zigzag.places + 1 + Table::longer, 1)) return true;
+        place -= Table::longer;
+        const Entry entry = find_code(bits.buffer, *table, Table::window + 1, false);
+        if (entry.bits == 0) {
+            place = block_end + 1;  // where no block ends
+            return true;
+        }
+        coefficients[place[entry.place[0]]] = value_of(bits.buffer, entry.values[0]);
+        place += entry.advance;
+        drop(bits, entry.bits);
+        return place >= block_end;
     }
 };
 
@@ -280,7 +290,7 @@ public:
 
     // If the block's codes have all been read, begins with the next one.
     [[gnu::always_inline]] State go_on(Reading& reading) {
-        if (reading.place < block_end) return State::reading;
+        if (!reading.ends()) return State::reading;
         const int end = finish_codes(reading, after_dc_);
         if (end == 0 || !put_away(mcu_.blocks[number_], reading.coefficients, end, waiting_))
             return state_ = State::damaged;
@@ -297,7 +307,7 @@ public:
         State state = state_;
         while (state == State::reading) {
             refill(reading.bits);
-            if (!reading.take()) return false;
+            reading.take();
             state = go_on(reading);
         }
         bits = reading.bits;
@@ -314,16 +324,17 @@ private:
 };
 
 // A code of each row in turn, until one row is at its end: every code waits for the one before, and meanwhile the
-// processor works on the other row's. False for damaged data.
-inline bool read_side_by_side(Row& first, Reading& a, Row& second, Reading& b) {
+// processor works on the other row's.
+inline void read_side_by_side(Row& first, Reading& a, Row& second, Reading& b) {
     while (true) {
         refill(a.bits);
         refill(b.bits);
-        if (!a.take() || !b.take()) return false;
-        if (a.place < block_end && !a.take()) return false;
-        if (b.place < block_end && !b.take()) return false;
+        a.take();
+        b.take();
+        if (a.place < block_end) a.take();
+        if (b.place < block_end) b.take();
         const bool goes_on = first.go_on(a) == Row::State::reading;
-        if (second.go_on(b) != Row::State::reading || !goes_on) return true;
+        if (second.go_on(b) != Row::State::reading || !goes_on) return;
     }
 }
 
@@ -350,11 +361,11 @@ bool decode_mcus(EntropyBits& given, Mcu& mcu, int count) {
             Reading reading{bits, zigzag.places + 1, waiting.next(), block.ac};
             reading.coefficients[0] = static_cast<int16_t>(*block.prediction);
             while (true) {
-                if (!reading.take()) return false;
-                if (reading.place >= block_end) break;
+                reading.take();
+                if (reading.ends()) break;
                 refill(reading.bits);
-                if (!reading.take()) return false;
-                if (reading.place >= block_end) break;
+                reading.take();
+                if (reading.ends()) break;
                 refill(reading.bits);
             }
             const int end = finish_codes(reading, bits);
@@ -373,7 +384,8 @@ bool decode_two_rows(EntropyBits* bits, Mcu* mcus, int count) {
     Row first(mcus[0], count), second(mcus[1], count);
     Reading a{bits[0], nullptr, nullptr, nullptr}, b{bits[1], nullptr, nullptr, nullptr};
     if (first.begin(a) != Row::State::reading || second.begin(b) != Row::State::reading) return false;
-    return read_side_by_side(first, a, second, b) && first.finish(a, bits[0]) && second.finish(b, bits[1]);
+    read_side_by_side(first, a, second, b);
+    return first.finish(a, bits[0]) && second.finish(b, bits[1]);
 }
 
 }  // namespace FFCV_ISA

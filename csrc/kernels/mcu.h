@@ -9,6 +9,7 @@ namespace ffcv {
 struct HuffmanLookup {
     static constexpr int dc_window = 9, window = 11, skip_window = 12;  // bits that are looked up
     static constexpr int end_of_block = 128;                            // counts as so many coefficients
+    static constexpr int longer = 255;       // and more than that: a code that is longer than the window
     static constexpr int nowhere = 64 + 16;  // a distance from which no coefficient of a block can be reached
 
     static constexpr int largest_size = 11;  // of a value, in bits: more has no JPEG of 8 bits
@@ -20,13 +21,13 @@ struct HuffmanLookup {
             uint8_t shift, size;  // how many bits follow it in a buffer of 64, and its own
         };
         uint8_t bits;      // of all codes and values; 0 if the first code is longer than the window
-        uint8_t advance;   // by how many coefficients it goes on
+        uint8_t advance;   // by how many coefficients it goes on; `longer` if the first code is
         uint8_t place[2];  // how many coefficients further the two are, or `nowhere`
         Value values[2];
     };
 
-    Entry dc[1 << dc_window];    // DC only, one coefficient each
     Entry entries[1 << window];  // AC only
+    Entry dc[1 << dc_window];    // DC only, one coefficient each
 
     // To pass over AC coefficients, as many as have their codes in the window: the bits of codes and values, and above
     // them by how many coefficients it goes on, with `end_of_block` added by the code that says so.
