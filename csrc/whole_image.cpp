@@ -26,7 +26,7 @@ Image ImageMaker::decode(std::span<const uint8_t> jpeg, int max_side, JpegDecode
     const JpegHeader header = decoder_.read_header(jpeg);
     const Region whole{0, 0, header.height, header.width};
     Image image = shrink(decoder_.decode(jpeg, header.height, header.width, whole, decoded_, {}, engine), max_side);
-    if (decoded_.size() > kept_bytes) decoded_ = {};
+    if (decoded_.size() > kept_bytes) std::vector<uint8_t>().swap(decoded_);
     return image;
 }
 

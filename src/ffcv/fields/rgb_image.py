@@ -64,13 +64,13 @@ class EncodedImage:
         data: The JPEG file's bytes; 1 or 3 components.
         height: Of the decoded image, in pixels.
         width: Of the decoded image, in pixels.
-        entry_points: What `_core.index_jpeg` gave for `data`; empty if it has not been asked.
+        entry_points: What `_core.index_jpeg` gave for `data`, empty where there can be none; None: not asked for yet.
     """
 
     data: bytes
     height: int
     width: int
-    entry_points: bytes = field(default=b"", repr=False, compare=False)
+    entry_points: bytes | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_size(self.height, self.width)
@@ -164,11 +164,11 @@ class RGBImageField(Field):
 
     def _store_jpeg(self, destination: NDArray[Any], jpeg: EncodedImage, malloc: Malloc) -> None:
         content = with_restart_markers(jpeg.data) if self.restart_markers else jpeg.data
-        points = b""
-        if self.entry_points:
-            is_known = content is jpeg.data and jpeg.entry_points
-            points = jpeg.entry_points if is_known else _core.index_jpeg(np.frombuffer(content, np.uint8))[3]
-        _store(destination, "jpg", (jpeg.height, jpeg.width), content, malloc, points)
+        points = jpeg.entry_points if content is jpeg.data else None
+        if self.entry_points and points is None:
+            points = _core.index_jpeg(np.frombuffer(content, np.uint8))[3]
+        behind = points if self.entry_points and points else b""
+        _store(destination, "jpg", (jpeg.height, jpeg.width), content, malloc, behind)
 
     def _compresses(self, pixels: NDArray[np.uint8]) -> bool:
         if self.write_mode == "smart":
