@@ -9,7 +9,8 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import torch
 
 from datasets import InMemory
 from ffcv import DatasetWriter, Loader
-from ffcv._forks import ForkSafeLock
+from ffcv._forks import ForkSafeLock, wait_at_forks
 from ffcv.fields import BytesField, IntField, NDArrayField, RGBImageField
 from ffcv.fields.decoders import BytesDecoder, IntDecoder, NDArrayDecoder, SimpleRGBImageDecoder
 from ffcv.pipeline import PipelineSpec
@@ -200,6 +201,24 @@ def test_a_lock_that_is_held_at_a_fork_is_free_in_the_child(small: Path) -> None
         with lock:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_fork_waits_for_threads_that_are_about_to_end() -> None:
+    """As the system's thread unwinds its stack, it holds a lock of libgcc's, which a child would find held for ever."""
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    task = Path("/proc/self/task", str(thread.native_id))
+    if not task.exists():
+        pytest.skip("this system does not show a process's threads")
+    wait_at_forks(cast(threading.Thread, SimpleNamespace(is_alive=lambda: False, native_id=thread.native_id)))
+    threading.Timer(0.2, ended.set).start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert ended.is_set()
+    assert not task.exists()
 
 
 def test_parallel_operations_work_in_a_fork() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ffcv import _core
+from ffcv._forks import wait_at_forks
 from ffcv.loader.cuda import hand_over
 from ffcv.loader.handoff import Handoff
 from ffcv.loader.production import Production
@@ -52,6 +53,7 @@ class EpochIterator:
         self._used = threading.Event()
         self._stop = weakref.finalize(self, _end, handoff, self._used, on_unused)
         self._thread.start()
+        wait_at_forks(self._thread)
 
     def __iter__(self) -> EpochIterator:
         return self
