@@ -68,7 +68,7 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    levels = [level for level in ("v2", "v3", "v4", "baseline") if _core.select_isa(level)]
+    levels = [level for level in ("v2", "v3", "v4", "v4_vnni", "baseline") if _core.select_isa(level)]
     table = Table("CPU ms an image", *levels)
     rows: dict[str, list[str]] = {}
     for level in levels:

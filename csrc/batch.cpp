@@ -51,8 +51,14 @@ uint8_t* slot(const ViewProgram& program, size_t sample) {
     return program.output.data + sample * values * item_size(program.output.dtype);
 }
 
+// The view lies in the batch as it is rendered.
+bool needs_no_packing(const ViewProgram& program) {
+    return program.output.dtype == DType::uint8 && program.output.channels_first;
+}
+
 // `image`: the view, or a part of it that begins at pixel `begin`.
 void pack(const ViewProgram& program, size_t sample, const Planar& image, size_t begin) {
+    if (needs_no_packing(program)) return;
     const Output& to = program.output;
     uint8_t* const target = slot(program, sample) + begin * (to.channels_first ? 1 : 3) * item_size(to.dtype);
     switch (to.dtype) {
@@ -113,7 +119,8 @@ void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProg
     for (const ViewProgram& program : views) {
         if (is_cancelled()) return;
         const size_t pixels = static_cast<size_t>(program.height) * static_cast<size_t>(program.width);
-        const Planar image{grown(view, 3 * pixels), program.height, program.width};
+        uint8_t* const rendered = needs_no_packing(program) ? slot(program, sample) : grown(view, 3 * pixels);
+        const Planar image{rendered, program.height, program.width};
         const bool flip = program.flips != nullptr && program.flips[sample] != 0;
         if (program.pad)
             place(source, program.box(sample), flip, image);
@@ -167,15 +174,14 @@ Pixels Renderer::Worker::decode(const ImageBatch& images, size_t sample, const R
     if (!is_raw)
         return decoder.decode(bytes, images.shapes[2 * sample], images.shapes[2 * sample + 1], wanted, decoded,
                               read_bytes.subspan(end - begin));
-    return {bytes.data() + (corner - begin), stride, PixelSize::three,
-            wanted};  // raw pixels are cropped where they were read
+    return Pixels::interleaved(bytes.data() + (corner - begin), stride, wanted);  // cropped where they were read
 }
 
 void Renderer::Worker::place(const Pixels& source, const Region& box, bool flip, const Planar& out) {
     if (box.height > out.height || box.width > out.width) throw DecodeError("the image is larger than its padded view");
     const size_t width = static_cast<size_t>(box.width);
     const Planar part{grown(scratch, 3 * width * static_cast<size_t>(box.height)), box.height, box.width};
-    kernels().deinterleave(source.at(box.top, box.left), source.stride, source.size, flip, part);
+    kernels().copy_pixels(source.at(box.top, box.left), flip, part);
     std::memset(out.data, 0, 3 * out.plane_size());
     const size_t shift = flip ? static_cast<size_t>(out.width - box.width) : 0;
     for (int channel = 0; channel < 3; ++channel)

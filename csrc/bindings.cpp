@@ -79,7 +79,7 @@ auto shrink(Array<const uint8_t, nb::shape<-1, -1, 3>> pixels, int max_side) {
     Image image;
     {
         nb::gil_scoped_release release;
-        image = image_maker().shrink({pixels.data(), pixels.shape(1) * 3, PixelSize::three, whole}, most);
+        image = image_maker().shrink(Pixels::interleaved(pixels.data(), pixels.shape(1) * 3, whole), most);
     }
     return array_of(std::move(image));
 }

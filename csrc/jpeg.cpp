@@ -131,7 +131,7 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, int height, int width
         if (pixels) return *pixels;
         if (engine == Engine::ours) throw DecodeError("left to libjpeg-turbo");
     }
-    info.out_color_space = JCS_EXT_RGBX;
+    info.out_color_space = JCS_RGB;
     jpeg_start_decompress(&info);
 
     // Chroma upsampling looks one chroma sample beyond a pixel, so the region gets a margin on either side;
@@ -142,8 +142,8 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, int height, int width
     if (static_cast<int>(columns) < width) jpeg_crop_scanline(&info, &left, &columns);
     if (wanted.top > 0) jpeg_skip_scanlines(&info, static_cast<JDIMENSION>(wanted.top));
 
-    const size_t stride = static_cast<size_t>(columns) * 4;
-    const size_t needed = stride * static_cast<size_t>(wanted.height) + pixels_padding;
+    const size_t stride = static_cast<size_t>(columns) * 3;
+    const size_t needed = stride * static_cast<size_t>(wanted.height);
     if (buffer.size() < needed) buffer.resize(needed);
     uint8_t* const pixels = buffer.data();
     const JDIMENSION end = static_cast<JDIMENSION>(wanted.top + wanted.height);
@@ -156,10 +156,8 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, int height, int width
         jpeg_finish_decompress(&info);
     else
         jpeg_abort_decompress(&info);
-    return {pixels,
-            stride,
-            PixelSize::four,
-            {wanted.top, static_cast<int>(left), wanted.height, static_cast<int>(columns)}};
+    const Region decoded{wanted.top, static_cast<int>(left), wanted.height, static_cast<int>(columns)};
+    return Pixels::interleaved(pixels, stride, decoded);
 }
 
 }  // namespace ffcv

@@ -16,16 +16,22 @@ struct Region {
     int top = 0, left = 0, height = 0, width = 0;
 };
 
-// Interleaved RGB pixels that somebody else owns: those of a region of an image.
+// The pixels of a region of an image.
 struct Pixels {
-    const uint8_t* data = nullptr;
-    size_t stride = 0;  // bytes between rows
-    PixelSize size = PixelSize::three;
+    Rgb rgb{};  // from the region's corner on
     Region region;
 
-    const uint8_t* at(int y, int x) const {
-        return data + static_cast<size_t>(y - region.top) * stride +
-               static_cast<size_t>(x - region.left) * static_cast<size_t>(size);
+    static Pixels interleaved(const uint8_t* data, size_t stride, const Region& region) {
+        return {{{data, data + 1, data + 2}, stride, PixelLayout::interleaved}, region};
+    }
+
+    // From row `y` and column `x` of the image on.
+    Rgb at(int y, int x) const {
+        Rgb from = rgb;
+        const size_t offset = static_cast<size_t>(y - region.top) * rgb.stride +
+                              static_cast<size_t>(x - region.left) * static_cast<size_t>(rgb.layout);
+        for (const uint8_t*& channel : from.channels) channel += offset;
+        return from;
     }
 };
 
@@ -56,8 +62,8 @@ public:
     JpegHeader check(std::span<const uint8_t> bytes, std::vector<uint8_t>& buffer,
                      std::vector<uint8_t>* points = nullptr);
 
-    // Decodes at least `wanted` of an image of `height` x `width` pixels into `buffer`, which grows as needed, in
-    // pixels of four bytes; those inside `wanted` are those of a full decode by libjpeg-turbo. Throws DecodeError for
+    // Decodes at least `wanted` of an image of `height` x `width` pixels into `buffer`, which grows as needed;
+    // those inside `wanted` are those of a full decode by libjpeg-turbo. Throws DecodeError for
     // an image of another size and for anything that it would have to guess at. `behind`: what follows the JPEG in its
     // file, and may begin with its EntryPoints.
     Pixels decode(std::span<const uint8_t> bytes, int height, int width, const Region& wanted,

@@ -40,8 +40,11 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
     if (!scan_.open({info.src->next_input_byte, info.src->bytes_in_buffer}, layout_, points)) return {};
 
     std::array<Mcu, Scan::rows_together> mcus{make_mcu(0), make_mcu(1)};
-    const size_t stride = static_cast<size_t>(wanted.width) * 4;
-    uint8_t* const pixels = grown(buffer, stride * static_cast<size_t>(wanted.height) + pixels_padding);
+    const size_t stride = round_up(static_cast<size_t>(wanted.width), 64);
+    const size_t plane = stride * static_cast<size_t>(wanted.height), num_planes = num_components_ == 1 ? 1 : 3;
+    uint8_t* const pixels = grown(buffer, plane * num_planes + pixels_padding);
+    std::array<uint8_t*, 3> planes{pixels, pixels + plane, pixels + 2 * plane};
+    if (num_planes == 1) planes = {pixels, pixels, pixels};  // grey
     const int mcu_height = 8 * components_[0].down;
     Range ready{wanted.top, wanted.top};
     for (int row = rows_.begin; row < rows_.end;) {
@@ -53,9 +56,9 @@ std::optional<Pixels> RegionDecoder::decode(const jpeg_decompress_struct& info, 
         const int bottom = wanted.top + wanted.height;
         ready = {ready.end, next == rows_.end ? bottom : std::clamp(complete, ready.end, bottom)};
         row = next;
-        convert_rows(wanted, ready, pixels);
+        convert_rows(wanted, ready, planes, stride);
     }
-    return Pixels{pixels, stride, PixelSize::four, wanted};
+    return Pixels{{{planes[0], planes[1], planes[2]}, stride, PixelLayout::planes}, wanted};
 }
 
 bool RegionDecoder::is_whole(const jpeg_decompress_struct& info, size_t jpeg_size, std::vector<uint8_t>* points) {
@@ -193,8 +196,9 @@ uint8_t* RegionDecoder::row_of(const Component& c, int y, int first, int count) 
     return row;
 }
 
-// Rows `rows` of the image, columns of `wanted`, to their place in `out`.
-void RegionDecoder::convert_rows(const Region& wanted, Range rows, uint8_t* out) {
+// Rows `rows` of the image, columns of `wanted`, to their place in `planes`.
+void RegionDecoder::convert_rows(const Region& wanted, Range rows, const std::array<uint8_t*, 3>& planes,
+                                 size_t stride) {
     const Component& luma = components_[0];
     const bool across = num_components_ == 3 && luma.across == 2, down = num_components_ == 3 && luma.down == 2;
     const int first = across ? wanted.left / 2 : wanted.left;  // of the chroma samples
@@ -204,9 +208,9 @@ void RegionDecoder::convert_rows(const Region& wanted, Range rows, uint8_t* out)
 
     for (int y = rows.begin; y < rows.end; ++y) {
         const uint8_t* const luma_row = row_of(luma, y, wanted.left, wanted.width);
-        uint8_t* const target = out + static_cast<size_t>(y - wanted.top) * static_cast<size_t>(wanted.width) * 4;
+        const size_t offset = static_cast<size_t>(y - wanted.top) * stride;
         if (num_components_ == 1) {
-            kernels().grey_to_rgb(luma_row, wanted.width, target);
+            std::memcpy(planes[0] + offset, luma_row, static_cast<size_t>(wanted.width));
             continue;
         }
         const uint8_t* chroma[2];
@@ -223,6 +227,7 @@ void RegionDecoder::convert_rows(const Region& wanted, Range rows, uint8_t* out)
                 kernels().upsample_across(near, count, upsampled);
             chroma[i] = upsampled + wanted.left % 2;
         }
+        uint8_t* const target[3] = {planes[0] + offset, planes[1] + offset, planes[2] + offset};
         kernels().ycbcr_to_rgb(luma_row, chroma[0], chroma[1], wanted.width, target);
     }
 }

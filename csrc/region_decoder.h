@@ -50,7 +50,7 @@ private:
     void place_blocks(Mcu& mcu, int row) const;
     bool choose_mcus(const Region& wanted);
     uint8_t* row_of(const Component& c, int y, int first, int count) const;
-    void convert_rows(const Region& wanted, Range rows, uint8_t* out);
+    void convert_rows(const Region& wanted, Range rows, const std::array<uint8_t*, 3>& planes, size_t stride);
 
     std::array<std::unique_ptr<HuffmanTable>, 8> tables_;  // DC tables by number, then AC tables
     std::array<Component, 4> components_;

@@ -6,17 +6,17 @@ namespace ffcv {
 
 void Resampler::resize(const Pixels& source, const Region& box, Interpolation interpolation, bool flip,
                        const Planar& out) {
-    const uint8_t* const corner = source.at(box.top, box.left);
+    const Rgb corner = source.at(box.top, box.left);
     if (box.height == out.height && box.width == out.width) {
-        kernels().deinterleave(corner, source.stride, source.size, flip, out);
+        kernels().copy_pixels(corner, flip, out);
         return;
     }
     const bool enlarging = out.height > box.height || out.width > box.width;
     const Taps across = horizontal_.make(interpolation, box.width, out.width, enlarging, flip);
     const Taps down = vertical_.make(interpolation, box.height, out.height, enlarging, false);
-    const size_t needed = ResampleScratch(box.height, box.width, out.width).total();
+    const size_t needed = ResampleScratch(box.height, box.width, out.width, across.taps, down.taps).total();
     if (scratch_.size() < needed) scratch_.resize(needed);
-    kernels().resample(corner, source.stride, source.size, box.height, box.width, across, down, scratch_.data(), out);
+    kernels().resample(corner, box.height, box.width, across, down, scratch_.data(), out);
 }
 
 }  // namespace ffcv

@@ -76,7 +76,7 @@ Taps TapTable::make(Interpolation interpolation, int in_size, int out_size, bool
         taps = std::max(taps, w.end - w.begin);
     }
     if (mirrored) std::reverse(windows_.begin(), windows_.end());
-    windows_.resize(round_up(count, 4), windows_.back());
+    windows_.resize(round_up(count, outputs_together), windows_.back());
     first_.resize(windows_.size());
     weights_.resize(windows_.size() * static_cast<size_t>(taps));
     exact_.resize(static_cast<size_t>(taps));

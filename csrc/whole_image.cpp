@@ -47,7 +47,7 @@ Image ImageMaker::shrink(const Pixels& source, int max_side) {
     for (int y = 0; y < height; y += rows) {
         const int count = std::min(rows, height - y);
         const Planar tile{grown(planes_, 3 * area_of(count, width)), count, width};
-        kernels().deinterleave(source.at(whole.top + y, whole.left), source.stride, source.size, false, tile);
+        kernels().copy_pixels(source.at(whole.top + y, whole.left), false, tile);
         kernels().pack_uint8(tile, false, image.pixels.get() + 3 * area_of(y, width));
     }
     return image;

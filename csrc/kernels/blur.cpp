@@ -33,8 +33,8 @@ Sums convolve(const int16_t* taps, size_t distance, const int16_t* weights, int 
     Sums sums;
     for (int part = 0; part < parts; ++part) sums.low[part] = sums.high[part] = Ints{} + start;
     const auto add = [&](int part, Words a, Words b, Words pair_of_weights) {
-        sums.low[part] += multiply_pairs(interleave_low(a, b), pair_of_weights);
-        sums.high[part] += multiply_pairs(interleave_high(a, b), pair_of_weights);
+        sums.low[part] = add_pair_products(sums.low[part], interleave_low(a, b), pair_of_weights);
+        sums.high[part] = add_pair_products(sums.high[part], interleave_high(a, b), pair_of_weights);
     };
     const auto pair = [&](int part) {
         return load<Words>(first + part * 2 * lanes) + load<Words>(last + part * 2 * lanes);

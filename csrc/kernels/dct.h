@@ -58,15 +58,15 @@ inline Rows transform(const Pairs& in) {
     for (int r = 0; r < registers; ++r) {
         const Words pair04 = in.words[0][r], pair26 = in.words[1][r], pair15 = in.words[2][r], pair37 = in.words[3][r];
         const Ints half = Ints{} + (1 << (shift - 1));
-        const Ints even0 = multiply_pairs(pair04, pair(8192, 8192)) + half;
-        const Ints even1 = multiply_pairs(pair04, pair(8192, -8192)) + half;
+        const Ints even0 = add_pair_products(half, pair04, pair(8192, 8192));
+        const Ints even1 = add_pair_products(half, pair04, pair(8192, -8192));
         const Ints even2 = multiply_pairs(pair26, pair(4433, -10704));
         const Ints even3 = multiply_pairs(pair26, pair(10703, 4433));
         const Ints sum0 = even0 + even3, sum1 = even1 + even2, sum2 = even1 - even2, sum3 = even0 - even3;
-        const Ints odd0 = multiply_pairs(pair15, pair(11363, 6437)) + multiply_pairs(pair37, pair(9633, 2260));
-        const Ints odd1 = multiply_pairs(pair15, pair(9633, -11362)) + multiply_pairs(pair37, pair(-2259, -6436));
-        const Ints odd2 = multiply_pairs(pair15, pair(6437, 2261)) + multiply_pairs(pair37, pair(-11362, 9633));
-        const Ints odd3 = multiply_pairs(pair15, pair(2260, 9633)) + multiply_pairs(pair37, pair(-6436, -11363));
+        const Ints odd0 = add_pair_products(multiply_pairs(pair15, pair(11363, 6437)), pair37, pair(9633, 2260));
+        const Ints odd1 = add_pair_products(multiply_pairs(pair15, pair(9633, -11362)), pair37, pair(-2259, -6436));
+        const Ints odd2 = add_pair_products(multiply_pairs(pair15, pair(6437, 2261)), pair37, pair(-11362, 9633));
+        const Ints odd3 = add_pair_products(multiply_pairs(pair15, pair(2260, 9633)), pair37, pair(-6436, -11363));
         const Ints sums[8] = {sum0 + odd0, sum1 + odd1, sum2 + odd2, sum3 + odd3,
                               sum3 - odd3, sum2 - odd2, sum1 - odd1, sum0 - odd0};
         for (int i = 0; i < 8; ++i) out.rows[r][i] = sums[i] >> shift;

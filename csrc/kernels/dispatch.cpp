@@ -20,6 +20,9 @@ extern const KernelTable table;
 namespace v4 {
 extern const KernelTable table;
 }
+namespace v4_vnni {
+extern const KernelTable table;
+}
 #else
 namespace baseline {
 extern const KernelTable table;
@@ -45,6 +48,8 @@ const KernelTable* find(std::string_view isa) {
     const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl");
+    const bool has_vnni = has_v4 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+    if (has_vnni && (isa == "v4_vnni" || isa.empty())) return &v4_vnni::table;
     if (has_v4 && (isa == "v4" || isa.empty())) return &v4::table;
     if (has_v3 && (isa == "v3" || isa.empty())) return &v3::table;
     if (isa == "v2" || isa.empty()) return &v2::table;

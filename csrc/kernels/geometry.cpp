@@ -1,4 +1,5 @@
 // Moving pixels: mirroring, affine maps, boxes of one colour.
+#include "kernels/interleave.h"
 #include "kernels/kernels.h"
 
 namespace ffcv {
@@ -117,28 +118,35 @@ struct Map {
 
 namespace {
 
-template <size_t size>
-void deinterleave_pixels(const uint8_t* source, size_t stride, bool flip, const Planar& out) {
+template <size_t step>
+void copy_channel(const uint8_t* source, size_t stride, bool flip, const Planar& out, uint8_t* target) {
     const size_t width = static_cast<size_t>(out.width);
-    for (int channel = 0; channel < 3; ++channel) {
-        for (int y = 0; y < out.height; ++y) {
-            const uint8_t* const row = source + static_cast<size_t>(y) * stride + channel;
-            uint8_t* const target = out.plane(channel) + static_cast<size_t>(y) * width;
-            if (flip)
-                for (size_t x = 0; x < width; ++x) target[x] = row[size * (width - 1 - x)];
-            else
-                for (size_t x = 0; x < width; ++x) target[x] = row[size * x];
-        }
+    for (int y = 0; y < out.height; ++y, source += stride, target += width) {
+        if (flip)
+            for (size_t x = 0; x < width; ++x) target[x] = source[step * (width - 1 - x)];
+        else
+            for (size_t x = 0; x < width; ++x) target[x] = source[step * x];
     }
 }
 
 }  // namespace
 
-void deinterleave(const uint8_t* source, size_t stride, PixelSize size, bool flip, const Planar& out) {
-    if (size == PixelSize::four)
-        deinterleave_pixels<4>(source, stride, flip, out);
-    else
-        deinterleave_pixels<3>(source, stride, flip, out);
+void copy_pixels(const Rgb& source, bool flip, const Planar& out) {
+    if (source.layout == PixelLayout::interleaved && !flip) {
+        const size_t width = static_cast<size_t>(out.width);
+        for (size_t y = 0; y < static_cast<size_t>(out.height); ++y) {
+            uint8_t* const rows[3] = {out.plane(0) + y * width, out.plane(1) + y * width, out.plane(2) + y * width};
+            split_pixels(source.channels[0] + y * source.stride, width, rows);
+        }
+        return;
+    }
+    for (int channel = 0; channel < 3; ++channel) {
+        const uint8_t* const from = source.channels[channel];
+        if (source.layout == PixelLayout::planes)
+            copy_channel<1>(from, source.stride, flip, out, out.plane(channel));
+        else
+            copy_channel<3>(from, source.stride, flip, out, out.plane(channel));
+    }
 }
 
 void flip_horizontal(const Planar& view) {

@@ -9,10 +9,17 @@
 
 namespace ffcv {
 
-// Interleaved RGB comes in three bytes a pixel, or in four, the last of which means nothing. Behind the latter lie
-// `pixels_padding` readable bytes.
-enum class PixelSize : size_t { three = 3, four = 4 };
-inline constexpr size_t pixels_padding = 16;
+// RGB pixels that somebody else owns: interleaved, or in three planes, behind which lie `pixels_padding` readable
+// bytes.
+enum class PixelLayout : size_t { planes = 1, interleaved = 3 };  // bytes from a channel's value to its next
+struct Rgb {
+    const uint8_t* channels[3];
+    size_t stride;  // bytes between rows
+    PixelLayout layout;
+
+    size_t step() const { return static_cast<size_t>(layout); }
+};
+inline constexpr size_t pixels_padding = 128;
 
 // A view [3, height, width], or a part of it whose planes lie as far apart as the whole view's.
 struct Planar {
@@ -25,13 +32,14 @@ struct Planar {
 };
 
 // Fixed-point weights of a separable resampling along one axis: output i is the sum over k of
-// weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input. Up to
-// three outputs more than wanted can be computed, so that kernels may make four at a time.
+// weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input. Kernels
+// may make `outputs_together` outputs at a time: there are weights for as many.
 struct Taps {
     const int32_t* first;
     const int32_t* weights;
     int taps;
 };
+inline constexpr size_t outputs_together = 16;
 inline constexpr int weight_bits = 22;       // Pillow's: the same sums, so the same pixels
 inline constexpr int blur_weight_bits = 14;  // leaves room for fractional bits between the passes
 
@@ -39,17 +47,20 @@ inline constexpr size_t tile_pixels = 512;  // that colour operations work on to
 
 inline size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Bytes that a resampling works in: up to four padded source rows, the same as four-byte pixels, then all rows after
-// the horizontal pass, and one after both.
+// Bytes that a resampling works in: four rows of three planes; what the weights are taken apart to, four at a time; all
+// rows after the horizontal pass, and one after both, where the channels follow each other.
 struct ResampleScratch {
-    size_t padded_row, gathered, row, rows;
+    size_t plane_row, across, down, row, rows;
 
-    ResampleScratch(int height, int width, int out_width)
-        : padded_row(round_up(3 * static_cast<size_t>(width) + 16, 64)),
-          gathered(16 * round_up(static_cast<size_t>(width), 4)),
-          row(round_up(static_cast<size_t>(out_width) * 4, 64)),
-          rows(row * round_up(static_cast<size_t>(height), 4)) {}
-    size_t total() const { return 4 * padded_row + gathered + rows + row; }
+    ResampleScratch(int height, int width, int out_width, int taps_across, int taps_down)
+        : plane_row(round_up(static_cast<size_t>(width), 64) + pixels_padding),
+          across(round_up(static_cast<size_t>(out_width), outputs_together) * (8 + 16 * fours(taps_across))),
+          down(round_up(fours(taps_down) * 4 * (64 + 4), 64)),
+          row(round_up(3 * static_cast<size_t>(out_width) + outputs_together, 64)),
+          rows(row * (4 * fours(height) + 4)) {}
+    size_t total() const { return 64 + 12 * plane_row + across + down + rows + row; }
+
+    static size_t fours(int count) { return (static_cast<size_t>(count) + 3) / 4; }
 };
 
 // One padded row of int16, then a plane of such rows padded to 64 pixels, with a kernel's reach above and below.
@@ -74,10 +85,10 @@ struct PointStep {
 
 struct KernelTable {
     const char* isa;
-    // Interleaved RGB rows [height, width] -> planar view; `scratch` holds ResampleScratch::total() bytes.
-    void (*resample)(const uint8_t* source, size_t stride, PixelSize size, int height, int width,
-                     const Taps& horizontal, const Taps& vertical, uint8_t* scratch, const Planar& out);
-    void (*deinterleave)(const uint8_t* source, size_t stride, PixelSize size, bool flip, const Planar& out);
+    // RGB rows [height, width] -> planar view; `scratch` holds ResampleScratch::total() bytes.
+    void (*resample)(const Rgb& source, int height, int width, const Taps& horizontal, const Taps& vertical,
+                     uint8_t* scratch, const Planar& out);
+    void (*copy_pixels)(const Rgb& source, bool flip, const Planar& out);
     void (*flip_horizontal)(const Planar& view);
     void (*points)(const Planar& view, const PointStep* steps, int count);
     uint64_t (*luma_sum)(const Planar& view);  // of ITU-R 601's luma in eight bits
@@ -109,15 +120,14 @@ struct KernelTable {
     // The same for a row that lies between `near` and `far`, nearer to `near`. Up to 63 bytes behind rows are read or
     // written.
     void (*upsample_both)(const uint8_t* near, const uint8_t* far, int count, uint8_t* out);
-    // A row of components -> interleaved RGB of four bytes a pixel; up to 63 bytes behind the components' rows are
-    // read.
-    void (*ycbcr_to_rgb)(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int width, uint8_t* rgb);
-    void (*grey_to_rgb)(const uint8_t* luma, int width, uint8_t* rgb);
+    // A row of components -> rows of three planes; up to 63 bytes behind rows are read and written.
+    void (*ycbcr_to_rgb)(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int width, uint8_t* const* rgb);
 };
 
 // The table for the best instruction set of this machine, or the one that select_kernels() named.
 const KernelTable& kernels();
-// Names a table ("v2", "v3", "v4", "baseline") for tests; false if this machine or build has none of that name.
+// Names a table ("v2", "v3", "v4", "v4_vnni", "baseline") for tests; false if this machine or build has none of that
+// name.
 bool select_kernels(const char* isa);
 
 }  // namespace ffcv

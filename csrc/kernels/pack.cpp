@@ -1,4 +1,5 @@
 // From planar bytes to the batch's dtype and layout, normalised on the way.
+#include "kernels/interleave.h"
 #include "kernels/kernels.h"
 
 namespace ffcv {
@@ -86,12 +87,8 @@ void pack_uint8(const Planar& view, bool channels_first, uint8_t* out) {
             __builtin_memcpy(out + static_cast<size_t>(channel) * view.plane_stride, view.plane(channel), n);
         return;
     }
-    const uint8_t *r = view.plane(0), *g = view.plane(1), *b = view.plane(2);
-    for (size_t i = 0; i < n; ++i) {
-        out[3 * i] = r[i];
-        out[3 * i + 1] = g[i];
-        out[3 * i + 2] = b[i];
-    }
+    const uint8_t* const channels[3] = {view.plane(0), view.plane(1), view.plane(2)};
+    join_pixels(channels, n, out);
 }
 
 }  // namespace FFCV_ISA

@@ -46,9 +46,11 @@ using Registered = Vector<uint8_t, 4 * lanes>;  // a register of bytes
 // interleave_low, interleave_high, join: two vectors of words pair by pair (in an order that instruction sets choose),
 // so that multiply_pairs adds up each pair's products; join undoes the order, and keeps to 16 bits what exceeds them.
 // Within lanes of 128 bits: interleave_low, interleave_high of longer numbers, narrow_join (to bytes, clamped),
-// turned_bytes (four by four). even_lanes, odd_lanes: those of two registers in turn. load_both: half a register from
-// each address, or a whole one from the first. Written with intrinsics where compilers make several instructions of
-// one.
+// turned_bytes (four by four), turned_triples (of three, four by three). load_windows, shuffled: windows of
+// `window_bytes` for every `outputs_a_window` lanes of 32 bits, and bytes out of them by their number in it.
+// add_products: to each lane, those of its four bytes with signed bytes. even_lanes, odd_lanes: those of two registers
+// in turn. load_both: half a register from each address, or a whole one from the first. Written with intrinsics where
+// compilers make several instructions of one.
 #if defined(__AVX512F__)
 inline Ints widen(Bytes x) { return (Ints)_mm512_cvtepu8_epi32((__m128i)x); }
 inline Bytes narrow(Ints x) { return (Bytes)_mm512_cvtepi32_epi8((__m512i)x); }
@@ -82,6 +84,33 @@ inline Ints even_lanes(Ints a, Ints b) {
 inline Ints odd_lanes(Ints a, Ints b) {
     return __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
 }
+inline Ints turned_triples(Ints x) {
+    return (Ints)_mm512_shuffle_epi8(
+        (__m512i)x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1)));
+}
+#if defined(__AVX512VBMI__)
+constexpr int window_bytes = 64, outputs_a_window = 16;
+inline Registered load_windows(const uint8_t* from, Ints at) { return load<Registered>(from + at[0]); }
+inline Registered shuffled(Registered bytes, Registered index) {
+    return (Registered)_mm512_permutexvar_epi8((__m512i)index, (__m512i)bytes);
+}
+#else
+constexpr int window_bytes = 16, outputs_a_window = 4;
+inline Registered load_windows(const uint8_t* from, Ints at) {
+    const auto window = [&](int i) { return _mm_loadu_si128((const __m128i*)(from + at[i])); };
+    const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(window(0)), window(1), 1);
+    const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(window(2)), window(3), 1);
+    return (Registered)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+inline Registered shuffled(Registered bytes, Registered index) {
+    return (Registered)_mm512_shuffle_epi8((__m512i)bytes, (__m512i)index);
+}
+#endif
+#if defined(__AVX512VNNI__)
+inline Ints add_products(Ints sum, Ints bytes, Ints factors) {
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)bytes, (__m512i)factors);
+}
+#endif
 inline Words load_both(const int16_t* a, const int16_t* b) {
     const __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i*)a));
     return (Words)_mm512_inserti64x4(low, _mm256_loadu_si256((const __m256i*)b), 1);
@@ -118,7 +147,20 @@ inline Ints turned_bytes(Ints x) {
     return (Ints)_mm256_shuffle_epi8(
         (__m256i)x, _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
 }
-inline Ints quarters(Ints x) { return __builtin_shufflevector(x, x, 0, 2, 4, 6, 1, 3, 5, 7); }
+inline Ints turned_triples(Ints x) {
+    return (Ints)_mm256_shuffle_epi8(
+        (__m256i)x, _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1)));
+}
+constexpr int window_bytes = 16, outputs_a_window = 4;
+inline Registered load_windows(const uint8_t* from, Ints at) {
+    const __m128i low = _mm_loadu_si128((const __m128i*)(from + at[0]));
+    return (Registered)_mm256_inserti128_si256(_mm256_castsi128_si256(low),
+                                               _mm_loadu_si128((const __m128i*)(from + at[1])), 1);
+}
+inline Registered shuffled(Registered bytes, Registered index) {
+    return (Registered)_mm256_shuffle_epi8((__m256i)bytes, (__m256i)index);
+}
+inline Ints quarters(Ints x) { return __builtin_shufflevector(x, x, 0, 4, 1, 5, 2, 6, 3, 7); }
 inline Ints even_lanes(Ints a, Ints b) { return (Ints)_mm256_permute2x128_si256((__m256i)a, (__m256i)b, 0x20); }
 inline Ints odd_lanes(Ints a, Ints b) { return (Ints)_mm256_permute2x128_si256((__m256i)a, (__m256i)b, 0x31); }
 inline Words load_both(const int16_t* a, const int16_t*) { return load<Words>(a); }
@@ -148,6 +190,14 @@ inline Ints interleave_high(Longs a, Longs b) { return (Ints)_mm_unpackhi_epi64(
 inline Ints narrow_join(Words a, Words b) { return (Ints)_mm_packus_epi16((__m128i)a, (__m128i)b); }
 inline Ints turned_bytes(Ints x) {
     return (Ints)_mm_shuffle_epi8((__m128i)x, _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+}
+inline Ints turned_triples(Ints x) {
+    return (Ints)_mm_shuffle_epi8((__m128i)x, _mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
+}
+constexpr int window_bytes = 16, outputs_a_window = 4;
+inline Registered load_windows(const uint8_t* from, Ints at) { return load<Registered>(from + at[0]); }
+inline Registered shuffled(Registered bytes, Registered index) {
+    return (Registered)_mm_shuffle_epi8((__m128i)bytes, (__m128i)index);
 }
 inline Ints quarters(Ints x) { return x; }
 inline Ints even_lanes(Ints a, Ints) { return a; }
@@ -203,6 +253,13 @@ inline Ints turned_bytes(Ints x) {
     const Vector<uint8_t, 16> bytes = (Vector<uint8_t, 16>)x;
     return (Ints)__builtin_shufflevector(bytes, bytes, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 }
+inline Ints turned_triples(Ints x) {
+    const Vector<uint8_t, 16> bytes = (Vector<uint8_t, 16>)x;
+    return (Ints)__builtin_shufflevector(bytes, bytes, 0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, 12, 13, 14, 15);
+}
+constexpr int window_bytes = 0, outputs_a_window = 4;  // no such shuffle
+inline Registered load_windows(const uint8_t* from, Ints at) { return load<Registered>(from + at[0]); }
+inline Registered shuffled(Registered bytes, Registered) { return bytes; }
 inline Ints quarters(Ints x) { return x; }
 inline Ints even_lanes(Ints a, Ints) { return a; }
 inline Ints odd_lanes(Ints, Ints b) { return b; }
@@ -219,6 +276,15 @@ inline Words pair(int16_t first, int16_t second) {  // again and again
         words[i + 1] = second;
     }
     return words;
+}
+
+// sum + multiply_pairs(a, b)
+inline Ints add_pair_products(Ints sum, Words a, Words b) {
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#else
+    return sum + multiply_pairs(a, b);
+#endif
 }
 
 inline Floats to_float(Ints x) { return __builtin_convertvector(x, Floats); }

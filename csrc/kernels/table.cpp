@@ -7,8 +7,8 @@
 namespace ffcv {
 namespace FFCV_ISA {
 
-void resample(const uint8_t*, size_t, PixelSize, int, int, const Taps&, const Taps&, uint8_t*, const Planar&);
-void deinterleave(const uint8_t*, size_t, PixelSize, bool, const Planar&);
+void resample(const Rgb&, int, int, const Taps&, const Taps&, uint8_t*, const Planar&);
+void copy_pixels(const Rgb&, bool, const Planar&);
 void flip_horizontal(const Planar&);
 void points(const Planar&, const PointStep*, int);
 uint64_t luma_sum(const Planar&);
@@ -29,14 +29,13 @@ bool decode_two_rows(EntropyBits*, Mcu*, int);
 bool skip_mcus(EntropyBits&, const Mcu&, int);
 void upsample_across(const uint8_t*, int, uint8_t*);
 void upsample_both(const uint8_t*, const uint8_t*, int, uint8_t*);
-void ycbcr_to_rgb(const uint8_t*, const uint8_t*, const uint8_t*, int, uint8_t*);
-void grey_to_rgb(const uint8_t*, int, uint8_t*);
+void ycbcr_to_rgb(const uint8_t*, const uint8_t*, const uint8_t*, int, uint8_t* const*);
 
 extern const KernelTable table;
 const KernelTable table = {
     .isa = FFCV_NAME(FFCV_ISA),
     .resample = resample,
-    .deinterleave = deinterleave,
+    .copy_pixels = copy_pixels,
     .flip_horizontal = flip_horizontal,
     .points = points,
     .luma_sum = luma_sum,
@@ -58,7 +57,6 @@ const KernelTable table = {
     .upsample_across = upsample_across,
     .upsample_both = upsample_both,
     .ycbcr_to_rgb = ycbcr_to_rgb,
-    .grey_to_rgb = grey_to_rgb,
 };
 
 }  // namespace FFCV_ISA

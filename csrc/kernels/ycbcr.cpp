@@ -1,4 +1,4 @@
-// From a JPEG's components to interleaved RGB: chroma upsampling and colour conversion as libjpeg-turbo's, bit for bit.
+// From a JPEG's components to planes of RGB: chroma upsampling and colour conversion as libjpeg-turbo's, bit for bit.
 #include "kernels/kernels.h"
 #include "kernels/simd.h"
 
@@ -19,29 +19,25 @@ inline Words scaled(Words value, int16_t factor) { return (high_product(2 * valu
 
 // By the equations of JFIF with 16 fractional bits, whole parts apart: 1.402 = 1 + 26345 / 65536, 1.772 = 2 - 14942 /
 // 65536, 0.714 = 1 - 18734 / 65536, 0.344 = 22554 / 65536.
-inline void convert(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, uint8_t* rgb) {
+inline void convert(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, uint8_t* red, uint8_t* green,
+                    uint8_t* blue) {
     Words y[2], u[2], v[2], r[2], g[2], b[2];
-    widen(quarters(load<Ints>(luma)), y);
-    widen(quarters(load<Ints>(cb)), u);
-    widen(quarters(load<Ints>(cr)), v);
-    const Words green = pair(-22554, 18734);
+    widen(load<Ints>(luma), y);
+    widen(load<Ints>(cb), u);
+    widen(load<Ints>(cr), v);
+    const Words factors = pair(-22554, 18734);
     for (int i = 0; i < 2; ++i) {
         u[i] -= 128;
         v[i] -= 128;
         r[i] = y[i] + v[i] + scaled(v[i], 26345);
         b[i] = y[i] + 2 * u[i] + scaled(u[i], -14942);
-        const Ints low = multiply_pairs(interleave_low(u[i], v[i]), green) + 32768;
-        const Ints high = multiply_pairs(interleave_high(u[i], v[i]), green) + 32768;
+        const Ints low = add_pair_products(Ints{} + 32768, interleave_low(u[i], v[i]), factors);
+        const Ints high = add_pair_products(Ints{} + 32768, interleave_high(u[i], v[i]), factors);
         g[i] = y[i] - v[i] + join(low >> 16, high >> 16);
     }
-    const Registered red = (Registered)narrow_join(r[0], r[1]), blue = (Registered)narrow_join(b[0], b[1]);
-    const Registered green_bytes = (Registered)narrow_join(g[0], g[1]);
-    const Words rg[2] = {interleave_low(red, green_bytes), interleave_high(red, green_bytes)};
-    const Words bx[2] = {interleave_low(blue, blue), interleave_high(blue, blue)};
-    for (int i = 0; i < 2; ++i) {
-        store(rgb + (2 * i) * block, interleave_low(rg[i], bx[i]));
-        store(rgb + (2 * i + 1) * block, interleave_high(rg[i], bx[i]));
-    }
+    store(red, narrow_join(r[0], r[1]));
+    store(green, narrow_join(g[0], g[1]));
+    store(blue, narrow_join(b[0], b[1]));
 }
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -52,17 +48,8 @@ inline Words low_byte_first(Words first, Words second) { return first << 8 | sec
 
 }  // namespace
 
-void ycbcr_to_rgb(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int width, uint8_t* rgb) {
-    int x = 0;
-    for (; x + block <= width; x += block) convert(luma + x, cb + x, cr + x, rgb + 4 * x);
-    if (x == width) return;
-    uint8_t rest[4 * block];
-    convert(luma + x, cb + x, cr + x, rest);
-    __builtin_memcpy(rgb + 4 * x, rest, 4 * static_cast<size_t>(width - x));
-}
-
-void grey_to_rgb(const uint8_t* luma, int width, uint8_t* rgb) {
-    for (int x = 0; x < width; ++x) rgb[4 * x] = rgb[4 * x + 1] = rgb[4 * x + 2] = luma[x];
+void ycbcr_to_rgb(const uint8_t* luma, const uint8_t* cb, const uint8_t* cr, int width, uint8_t* const* rgb) {
+    for (int x = 0; x < width; x += block) convert(luma + x, cb + x, cr + x, rgb[0] + x, rgb[1] + x, rgb[2] + x);
 }
 
 void upsample_across(const uint8_t* samples, int count, uint8_t* out) {

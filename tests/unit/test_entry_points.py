@@ -75,7 +75,7 @@ def pictures() -> Iterator[Image.Image]:
 def test_crops_are_the_same_from_entry_points(sampling: int | str, restarts: dict[str, int]) -> None:
     rng = np.random.default_rng(1)
     best = _core.isa()
-    names = [name for name in ("v2", "v3", "v4", "baseline") if _core.select_isa(name)]
+    names = [name for name in ("v2", "v3", "v4", "v4_vnni", "baseline") if _core.select_isa(name)]
     for number, picture in enumerate(pictures()):
         assert _core.select_isa(names[number % len(names)])
         options: dict[str, Any] = {"quality": (100, 90, 75, 20)[number % 4], **restarts}

@@ -48,7 +48,7 @@ def pictures() -> Iterator[Image.Image]:
 @pytest.mark.usefixtures("restore_isa")
 def test_regions_are_those_of_libjpeg(sampling: str, restarts: dict[str, int]) -> None:
     rng = np.random.default_rng(1)
-    names = [name for name in ("v2", "v3", "v4", "baseline") if _core.select_isa(name)]
+    names = [name for name in ("v2", "v3", "v4", "v4_vnni", "baseline") if _core.select_isa(name)]
     for number, picture in enumerate(pictures()):
         assert _core.select_isa(names[number % len(names)])
         image = picture.convert("L") if sampling == "grey" else picture
