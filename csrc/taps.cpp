@@ -42,10 +42,10 @@ TapTable::Window TapTable::window(Interpolation interpolation, int i, int in_siz
     return w;
 }
 
-double TapTable::weight(Interpolation interpolation, const Window& w, int position, double scale,
+double TapTable::weight(Interpolation interpolation, const Window& w, int position, double narrowing,
                         bool enlarging) const {
     if (position < w.begin || position >= w.end) return 0.0;
-    const double distance = (position - w.centre + 0.5) * (1.0 / std::max(scale, 1.0));
+    const double distance = (position - w.centre + 0.5) * narrowing;
     switch (interpolation) {
         case Interpolation::bilinear:
             return triangle(distance);
@@ -80,16 +80,17 @@ Taps TapTable::make(Interpolation interpolation, int in_size, int out_size, bool
     first_.resize(windows_.size());
     weights_.resize(windows_.size() * static_cast<size_t>(taps));
     exact_.resize(static_cast<size_t>(taps));
-    int32_t* weights = weights_.data();
+    const double narrowing = 1.0 / std::max(scale, 1.0);
     for (size_t i = 0; i < windows_.size(); ++i) {
         const Window& w = windows_[i];
         first_[i] = std::min(w.begin, in_size - taps);  // all taps inside; the extra ones weigh nothing
         double sum = 0.0;
         for (int k = 0; k < taps; ++k)
-            sum += exact_[static_cast<size_t>(k)] = weight(interpolation, w, first_[i] + k, scale, enlarging);
-        for (const double exact : exact_) *weights++ = rounded(exact * (1.0 / sum) * (1 << weight_bits));
+            sum += exact_[static_cast<size_t>(k)] = weight(interpolation, w, first_[i] + k, narrowing, enlarging);
+        for (size_t k = 0; k < exact_.size(); ++k)
+            weights_[k * windows_.size() + i] = rounded(exact_[k] * (1.0 / sum) * (1 << weight_bits));
     }
-    return {first_.data(), weights_.data(), taps};
+    return {first_.data(), weights_.data(), taps, windows_.size()};
 }
 
 std::span<const int16_t> GaussianTaps::make(double sigma, int kernel_size) {

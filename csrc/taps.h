@@ -25,7 +25,8 @@ private:
     };
 
     Window window(Interpolation interpolation, int i, int in_size, double scale, bool enlarging) const;
-    double weight(Interpolation interpolation, const Window& window, int position, double scale, bool enlarging) const;
+    double weight(Interpolation interpolation, const Window& window, int position, double narrowing,
+                  bool enlarging) const;
 
     std::vector<Window> windows_;
     std::vector<int32_t> first_, weights_;

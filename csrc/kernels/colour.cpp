@@ -26,7 +26,7 @@ Colour blend(Floats base, const Colour& c, float factor) {
     return {blend(base, c.r, factor), blend(base, c.g, factor), blend(base, c.b, factor)};
 }
 
-Floats absolute(Floats x) { return larger(x, -x); }
+Floats absolute(Floats x) { return (Floats)((Ints)x & 0x7fffffff); }
 
 // Hue turned by `shift` 256ths, as Pillow's conversions to eight-bit HSV and back do it. Pillow mixes float and double;
 // the float operations below, in this order, give its result for every colour and every shift.

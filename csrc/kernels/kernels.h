@@ -32,12 +32,13 @@ struct Planar {
 };
 
 // Fixed-point weights of a separable resampling along one axis: output i is the sum over k of
-// weights[i * taps + k] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input. Kernels
+// weights[k * stride + i] * input[first[i] + k], shifted right by `weight_bits`. All taps lie inside the input. Kernels
 // may make `outputs_together` outputs at a time: there are weights for as many.
 struct Taps {
     const int32_t* first;
     const int32_t* weights;
     int taps;
+    size_t stride;
 };
 inline constexpr size_t outputs_together = 16;
 inline constexpr int weight_bits = 22;       // Pillow's: the same sums, so the same pixels
@@ -52,10 +53,11 @@ inline size_t round_up(size_t value, size_t multiple) { return (value + multiple
 struct ResampleScratch {
     size_t plane_row, across, down, row, rows;
 
-    ResampleScratch(int height, int width, int out_width, int taps_across, int taps_down)
+    ResampleScratch(int height, int width, int out_height, int out_width, int taps_across, int taps_down)
         : plane_row(round_up(static_cast<size_t>(width), 64) + pixels_padding),
           across(round_up(static_cast<size_t>(out_width), outputs_together) * (8 + 16 * fours(taps_across))),
-          down(round_up(fours(taps_down) * 4 * (64 + 4), 64)),
+          down((round_up(static_cast<size_t>(out_height), outputs_together) + outputs_together) * 16 *
+               fours(taps_down)),
           row(round_up(3 * static_cast<size_t>(out_width) + outputs_together, 64)),
           rows(row * (4 * fours(height) + 4)) {}
     size_t total() const { return 64 + 12 * plane_row + across + down + rows + row; }

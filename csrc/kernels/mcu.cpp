@@ -284,7 +284,7 @@ public:
         reading.table = block.ac;
         if (!take_dc(reading.bits, block)) return state_ = State::damaged;
         reading.coefficients[0] = static_cast<int16_t>(*block.prediction);
-        after_dc_ = reading.bits;
+        keep(reading.bits);
         return State::reading;
     }
 
@@ -316,6 +316,14 @@ public:
     }
 
 private:
+    // Number by number: compilers copy all of it through a register that has to wait for them.
+    [[gnu::always_inline]] void keep(const EntropyBits& bits) {
+        after_dc_.at = bits.at;
+        after_dc_.end = bits.end;
+        after_dc_.buffer = bits.buffer;
+        after_dc_.count = bits.count;
+    }
+
     EntropyBits after_dc_{};
     Mcu& mcu_;
     int number_ = 0, mcus_left_;

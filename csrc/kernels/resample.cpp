@@ -18,16 +18,17 @@ constexpr int rows_together = 4;
 // Digits from -128 to 127 of numbers to the base of 256, the highest first.
 constexpr int num_digits = 3;
 
-void take_apart(const int32_t* weights, int32_t* digits, size_t step) {
-    int8_t bytes[num_digits][4];
+// Of four taps of `lanes` outputs.
+void take_apart(const Ints* weights, Ints* digits) {
+    for (int digit = 0; digit < num_digits; ++digit) digits[digit] = Ints{};
     for (int k = 0; k < 4; ++k) {
-        int32_t rest = weights[k];
+        Ints rest = weights[k];
         for (int digit = num_digits - 1; digit >= 0; --digit) {
-            bytes[digit][k] = static_cast<int8_t>(rest);
-            rest = (rest - bytes[digit][k]) >> 8;
+            const Ints lowest = (rest << 24) >> 24;
+            digits[digit] |= (lowest & 255) << 8 * k;
+            rest = (rest - lowest) >> 8;
         }
     }
-    for (size_t digit = 0; digit < num_digits; ++digit) __builtin_memcpy(digits + digit * step, bytes[digit], 4);
 }
 
 // Of four taps.
@@ -53,22 +54,21 @@ private:
 
 // The high and the low bits of the weights of bytes 0 and 2, then of 1 and 3, in pairs of words.
 constexpr int num_digits = 4, low_bits = 11;
+
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 constexpr int in_low_byte = 0;
+inline Ints words(Ints first, Ints second) { return (first & 0xffff) | second << 16; }
 #else
 constexpr int in_low_byte = 1;
+inline Ints words(Ints first, Ints second) { return first << 16 | (second & 0xffff); }
 #endif
 
-void take_apart(const int32_t* weights, int32_t* digits, size_t step) {
-    for (size_t i = 0; i < 2; ++i) {
-        const size_t from = i ^ in_low_byte;
-        int16_t high[2], low[2];
-        for (size_t k = 0; k < 2; ++k) {
-            high[k] = static_cast<int16_t>(weights[from + 2 * k] >> low_bits);
-            low[k] = static_cast<int16_t>(weights[from + 2 * k] & ((1 << low_bits) - 1));
-        }
-        __builtin_memcpy(digits + 2 * i * step, high, 4);
-        __builtin_memcpy(digits + (2 * i + 1) * step, low, 4);
+void take_apart(const Ints* weights, Ints* digits) {
+    for (int i = 0; i < 2; ++i) {
+        const Ints a = weights[i ^ in_low_byte], b = weights[(i ^ in_low_byte) + 2];
+        const int32_t low = (1 << low_bits) - 1;
+        digits[2 * i] = words(a >> low_bits, b >> low_bits);
+        digits[2 * i + 1] = words(a & low, b & low);
     }
 }
 
@@ -94,12 +94,15 @@ inline Ints weighted(Ints bytes, const Ints* digits) {
 
 #endif
 
-// `taps` weights, and zeros to a multiple of four -> digits of each four, `step` numbers apart.
-void take_all_apart(const int32_t* weights, int taps, int32_t* digits, size_t step) {
-    for (int k = 0; k < taps; k += 4, digits += num_digits * step) {
-        int32_t four[4] = {};
-        __builtin_memcpy(four, weights + k, sizeof(int32_t) * static_cast<size_t>(taps - k < 4 ? taps - k : 4));
-        take_apart(four, digits, step);
+// The digits of each four taps of `lanes` outputs, then of the next outputs.
+void take_all_apart(const Taps& taps, int outputs, Ints* digits) {
+    for (int i = 0; i < outputs; i += lanes) {
+        for (int k = 0; k < taps.taps; k += 4, digits += num_digits) {
+            Ints weights[4] = {};
+            for (int tap = 0; tap < 4 && k + tap < taps.taps; ++tap)
+                weights[tap] = load<Ints>(taps.weights + static_cast<size_t>(k + tap) * taps.stride + i);
+            take_apart(weights, digits);
+        }
     }
 }
 
@@ -117,10 +120,8 @@ struct Across {
         for (int block = 0; block < blocks; ++block) {
             const int32_t* const first = taps.first + block * lanes;
             place(first, reinterpret_cast<int32_t*>(starts + block), reinterpret_cast<uint8_t*>(indices + block));
-            int32_t* const to = reinterpret_cast<int32_t*>(digits + block * groups * num_digits);
-            for (int i = 0; i < lanes; ++i)
-                take_all_apart(taps.weights + (block * lanes + i) * taps.taps, taps.taps, to + i, lanes);
         }
+        take_all_apart(taps, width, digits);
         if (!is_narrow) __builtin_memcpy(starts, taps.first, sizeof(Ints) * static_cast<size_t>(blocks));
     }
 
@@ -208,10 +209,10 @@ void vertical_pass(const uint8_t* rows, size_t row_bytes, const Ints* digits, in
 
 void resample(const Rgb& source, int height, int width, const Taps& horizontal, const Taps& vertical, uint8_t* scratch,
               const Planar& out) {
-    const ResampleScratch sizes(height, width, out.width, horizontal.taps, vertical.taps);
+    const ResampleScratch sizes(height, width, out.height, out.width, horizontal.taps, vertical.taps);
     uint8_t* const planes = reinterpret_cast<uint8_t*>(round_up(reinterpret_cast<uintptr_t>(scratch), 64));
     uint8_t* const weights = planes + 12 * sizes.plane_row;
-    Ints* const down_digits = reinterpret_cast<Ints*>(weights + sizes.across);
+    Ints* const down = reinterpret_cast<Ints*>(weights + sizes.across);
     uint8_t* const rows = weights + sizes.across + sizes.down;
     uint8_t* const blended_row = rows + sizes.rows;
 
@@ -236,14 +237,14 @@ void resample(const Rgb& source, int height, int width, const Taps& horizontal, 
         for (int channel = 0; channel < 3; ++channel)
             pass(in[channel], across, out.width, to + channel * out.width, sizes.row);
     }
-    const int groups = (vertical.taps + 3) / 4;
+    const int groups = (vertical.taps + 3) / 4, digits = groups * num_digits;
     const auto blend = groups == 1 ? vertical_pass<1> : vertical_pass<0>;
-    int32_t* const numbers = reinterpret_cast<int32_t*>(down_digits + groups * num_digits);
+    take_all_apart(vertical, out.height, down + digits);
     const size_t out_width = static_cast<size_t>(out.width);
     for (int y = 0; y < out.height; ++y) {
-        take_all_apart(vertical.weights + y * vertical.taps, vertical.taps, numbers, 1);
-        for (int i = 0; i < groups * num_digits; ++i) down_digits[i] = Ints{} + numbers[i];
-        blend(rows + static_cast<size_t>(vertical.first[y]) * sizes.row, sizes.row, down_digits, groups, 3 * out_width,
+        const Ints* const of_outputs = down + (1 + y / lanes) * digits;
+        for (int i = 0; i < digits; ++i) down[i] = Ints{} + of_outputs[i][y % lanes];
+        blend(rows + static_cast<size_t>(vertical.first[y]) * sizes.row, sizes.row, down, groups, 3 * out_width,
               blended_row);
         for (int channel = 0; channel < 3; ++channel)
             __builtin_memcpy(out.plane(channel) + static_cast<size_t>(y) * out_width,
