@@ -147,10 +147,14 @@ def test_labels_take_no_slots_and_nothing_is_kept_after_closing(beton: Path) -> 
 
 def test_where_batches_are_kept_nobody_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    stands_still = SimpleNamespace(
-        monotonic=lambda: clock[0], sleep=lambda seconds: clock.__setitem__(0, clock[0] + seconds)
-    )
-    monkeypatch.setattr(slots, "time", stands_still)
+
+    def wait(self: slots._Unused, timeout_s: float) -> bool:
+        signalled = self._nothing_new.acquire(timeout=0)
+        clock[0] += 0.0 if signalled else timeout_s
+        return signalled
+
+    monkeypatch.setattr(slots, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(slots._Unused, "wait", wait)
     pool = SlotPool(2, batches=3, max_bytes=1 << 40)
     shape, dtype = (2 << 20,), np.dtype(np.float32)
     held = [pool.allocate(shape, dtype) for _ in range(100)]

@@ -59,7 +59,8 @@ class EpochIterator:
         return self
 
     def __next__(self) -> Any:
-        self._used.set()
+        if not self._used.is_set():
+            self._used.set()
         batch = None
         while batch is None:
             try:

@@ -56,7 +56,7 @@ class Maker(NamedTuple):
             def render(samples: np.ndarray) -> Any:
                 if self.copies is None:
                     held.clear()  # of an attempt that failed
-                batch = self.plan.render(key._replace(samples=samples), self.renderer, allocate, source)
+                batch = self.plan.render(BatchKey(samples, key.epoch, key.counter), self.renderer, allocate, source)
                 sizes.append(sum(array.nbytes for array in held))
                 return batch
 

@@ -38,7 +38,7 @@ class Selection:
 
     def checked(self, samples: np.ndarray) -> np.ndarray:
         """`samples`, which an order of the user's may have given, as int64 [B] within the file."""
-        if samples.size and not 0 <= samples.min() <= samples.max() < self.num_samples:
+        if samples.size and np.maximum.reduce(samples.view(np.uint64)) >= self.num_samples:  # as which -1 is large
             raise IndexError(
                 f"the order gave sample {samples.min() if samples.min() < 0 else samples.max()}, "
                 f"but the file has samples 0..{self.num_samples - 1}"
@@ -61,9 +61,11 @@ class Selection:
 def take(order: Any, positions: np.ndarray) -> np.ndarray:
     """int64 [B]: what any kind of order has at `positions` (int64 [B], mostly one behind the other)."""
     first, last = int(positions[0]), int(positions[-1])
-    if last - first + 1 == len(positions):
+    if isinstance(order, LazyOrder):
+        found = np.asarray(order[positions])
+    elif last - first + 1 == len(positions):
         found = np.asarray(order[first : last + 1])
-    elif isinstance(order, np.ndarray | LazyOrder):
+    elif isinstance(order, np.ndarray):
         found = np.asarray(order[positions])
     elif isinstance(order, torch.Tensor):
         found = np.asarray(order[torch.from_numpy(positions)])

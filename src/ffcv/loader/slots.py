@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,18 +35,27 @@ class _Unused:
         self.is_open = True
         self.known: list[torch.Tensor] = []
         self._back: deque[torch.Tensor] = deque()
+        self._nothing_new = threading.Lock()  # held by nobody: as a signal, which a forked process may keep as it is
+        self._nothing_new.acquire()
 
     def put(self, block: torch.Tensor) -> None:
-        """No lock: this may run anywhere, also inside the methods of the pool."""
+        """Waits for no lock: this may run anywhere, also inside the methods of the pool."""
         self._back.append(block)
+        if self._nothing_new.locked():
+            with suppress(RuntimeError):  # another thread has said so meanwhile
+                self._nothing_new.release()
         while not self.is_open or len(self._back) + len(self.known) > self.keep:
             if self._pop() is None:
                 return
 
+    def wait(self, timeout_s: float) -> bool:
+        """Until a block has come back since the last call, which may be a while ago; not under the pool's lock."""
+        return self._nothing_new.acquire(timeout=timeout_s)
+
     def look(self) -> bool:
         """Adds what has come back to what is known, under the pool's lock; says whether there was anything."""
         found = False
-        while (block := self._pop()) is not None:
+        while self._back and (block := self._pop()) is not None:
             self.known.append(block)
             found = True
         del self.known[: -self.keep]
@@ -103,7 +115,7 @@ class SlotPool:
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An uninitialised array; its memory returns to the pool when its last reference goes."""
-        size = max(1, int(np.prod(shape)) * dtype.itemsize)
+        size = max(1, math.prod(shape) * dtype.itemsize)
         size = -(-size // _ALIGNMENT) * _ALIGNMENT
         lease: Any = _Lease(self._block(size), shape, dtype, self._unused)
         return np.asarray(lease)
@@ -119,12 +131,12 @@ class SlotPool:
         with self._lock:
             is_new = size not in self._asked
             self._note(size)
-        block = self._take(size)
+            block = self._take(size)
         if block is None and size >= _LARGE and not is_new and self._is_patient():
             deadline = time.monotonic() + _GRACE_S
-            while block is None and time.monotonic() < deadline:
-                time.sleep(_GRACE_S / 20)
-                block = self._take(size)
+            while block is None and self._unused.wait(max(0.0, deadline - time.monotonic())):
+                with self._lock:
+                    block = self._take(size)
             self._waits_in_vain = self._waits_in_vain + 1 if block is None else 0
         return torch.empty(size, dtype=torch.uint8, pin_memory=self._pin_memory) if block is None else block
 
@@ -133,7 +145,7 @@ class SlotPool:
         return self._waits_in_vain < self._a_batch * (self._batches + 2)
 
     def _note(self, size: int) -> None:
-        """What is asked for now says how many blocks to keep, and of which sizes."""
+        """What is asked for now says how many blocks to keep, and of which sizes; under the lock."""
         self._requests += 1
         self._asked[size] = self._requests
         recent = self._requests - 4 * self._a_batch
@@ -142,12 +154,12 @@ class SlotPool:
         self._unused.keep = max(self._a_batch, min(self._a_batch * self._batches, affordable))
 
     def _take(self, size: int) -> torch.Tensor | None:
-        with self._lock:
-            if self._unused.look():
-                self._waits_in_vain = 0
-            known = self._unused.known
-            known[:] = [block for block in known if block.numel() in self._asked]
-            for i in range(len(known) - 1, -1, -1):
-                if known[i].numel() == size:
-                    return known.pop(i)
+        """An unused block; under the lock."""
+        if self._unused.look():
+            self._waits_in_vain = 0
+        known = self._unused.known
+        known[:] = [block for block in known if block.numel() in self._asked]
+        for i in range(len(known) - 1, -1, -1):
+            if known[i].numel() == size:
+                return known.pop(i)
         return None

@@ -44,11 +44,12 @@ class Extents:
             # Where an empty and a full one begin together, the full one comes last, and is found.
             order = np.lexsort((sizes, pointers))
             rows, pointers, sizes = rows[order], pointers[order], sizes[order]
-        self._pointers, self._sizes = np.ascontiguousarray(pointers), np.ascontiguousarray(sizes)
+        ends = np.array([reader.header["alloc_table_ptr"]], np.uint64)  # of the pages
+        self._bounds = np.concatenate([pointers, ends])  # where each begins, and where what follows does
+        self._pointers, self._sizes = self._bounds[:-1], np.ascontiguousarray(sizes)
         self._checksums = None if reader.checksums is None else reader.checksums.of(rows).astype(np.uint32)
         self.verified = np.zeros(len(rows), bool)
         self._largest_behind = np.uint64(reader.largest_entry_points)
-        self._end_of_pages = np.uint64(reader.header["alloc_table_ptr"])
 
     def of(self, pointers: np.ndarray) -> Found:
         """What begins at `pointers` (uint64 [B]).
@@ -57,7 +58,7 @@ class Extents:
             FormatError: Nothing begins at one of them.
         """
         rows, found = self._find(pointers)
-        if not found.all():
+        if np.count_nonzero(found) < len(found):
             raise FormatError(
                 f"{self._path}: no allocation begins at byte {pointers[np.argmin(found)]}, where a sample points; the "
                 "file is damaged: restore it from a copy or write it again with 'ffcv write'"
@@ -74,9 +75,7 @@ class Extents:
         """The bytes from the `ends` of allocations to what follows, as far as they may be entry points."""
         if not self._largest_behind:
             return None
-        is_last = rows + 1 == len(self._pointers)
-        following = np.where(is_last, self._end_of_pages, self._pointers[(rows + 1) % len(self._pointers)])
-        return np.minimum(following - ends, self._largest_behind)
+        return np.minimum(self._bounds[rows + 1] - ends, self._largest_behind)
 
     def begin_at(self, pointers: np.ndarray) -> np.ndarray:
         """bool [B]: whether something begins at each of `pointers` (uint64 [B])."""
@@ -84,10 +83,8 @@ class Extents:
 
     def _find(self, pointers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int64 [B], bool [B]: the rows, and whether they are what begins there."""
-        rows = np.searchsorted(self._pointers, pointers, side="right") - 1
-        found = rows >= 0
-        found[found] = self._pointers[rows[found]] == pointers[found]
-        return rows, found
+        rows = self._pointers.searchsorted(pointers, side="right") - 1
+        return rows, (self._bounds[rows] == pointers) & (rows >= 0)
 
     def is_intact(self, found: Found, content: np.ndarray) -> bool:
         """Whether `content` (uint8 [size]) is what was written as the one allocation `found`; compared once."""

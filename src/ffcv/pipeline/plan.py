@@ -18,7 +18,7 @@ from ffcv.format import Section
 from ffcv.pipeline.owned import OwnedAllocations
 from ffcv.pipeline.source import FileSource, Source, UnreadableError
 from ffcv.pipeline.steps import BatchKey, Params
-from ffcv.pipeline.views import Allocate, ArrayView, ColumnView, CustomView, ImageView, View
+from ffcv.pipeline.views import Allocate, ArrayView, ColumnView, CustomView, ImageView, View, image_sizes
 from ffcv.reader import Reader
 
 
@@ -41,6 +41,11 @@ class Plan:
     ) -> None:
         self.reader = reader
         self.views = tuple(views)
+        self._images: dict[str, list[ImageView]] = {}  # by field: the views that are rendered together
+        for view in views:
+            if isinstance(view, ImageView):
+                self._images.setdefault(view.field, []).append(view)
+        self._others = [view for view in views if not isinstance(view, ImageView)]
         self.return_params = return_params
         self.return_indices = return_indices
         self.source = FileSource(reader)
@@ -56,16 +61,8 @@ class Plan:
                 )
 
     def __str__(self) -> str:
-        decodes = [self._decode_title(field, views) for field, views in self._image_views().items()]
+        decodes = [self._decode_title(field, views) for field, views in self._images.items()]
         return "\n".join([*decodes, *map(str, self.views)])
-
-    def _image_views(self) -> dict[str, list[ImageView]]:
-        """By field: the views that are rendered together."""
-        found: dict[str, list[ImageView]] = {}
-        for view in self.views:
-            if isinstance(view, ImageView):
-                found.setdefault(view.field, []).append(view)
-        return found
 
     def _decode_title(self, field: str, views: Sequence[ImageView]) -> str:
         names = ", ".join(view.name for view in views)
@@ -93,27 +90,21 @@ class Plan:
         """
         source = source or self.source
         rows = source.rows(key.samples)
-        source.check(key.samples, rows)
         try:
             return self._render(key, rows, renderer, allocate, source)
         finally:
-            source.check(key.samples, rows)  # what was read before a change is never handed out after it
+            source.check(key.samples, rows)  # whatever was read before or after a change is never handed out
 
     def _render(
         self, key: BatchKey, rows: np.ndarray, renderer: _core.Renderer, allocate: Allocate, source: Source
     ) -> Any:
-        params = {
-            view.name: view.sample(key, _sizes(rows[view.field]))
-            if isinstance(view, ImageView | ArrayView)
-            else view.sample(key)
-            for view in self.views
-        }
+        params = {view.name: view.sample(key, rows) for view in self.views}
         finished: dict[str, Any] = {}
-        for field, images in self._image_views().items():
+        for field, images in self._images.items():
             outs = self._render_images(field, images, rows[field], params, key, renderer, allocate, source)
             for view, out in zip(images, outs, strict=True):
                 finished[view.name] = view.finish(out, params[view.name], key)
-        for view in self.views:
+        for view in self._others:
             if isinstance(view, ArrayView):
                 finished[view.name] = view.finish(params[view.name], key)
             elif isinstance(view, ColumnView):
@@ -187,19 +178,18 @@ class Plan:
         allocate: Allocate,
         source: Source,
     ) -> list[np.ndarray]:
-        sizes = _sizes(rows)
-        pointers = rows["data_ptr"].astype(np.uint64)
+        pointers, modes = rows["data_ptr"].astype(np.uint64), np.ascontiguousarray(rows["mode"])
         found = source.extents.of(pointers)
         # Compared at every read, beside the cost of decoding; pixels that are only copied, at the first.
-        compared = (rows["mode"] != IMAGE_MODES["raw"]) | ~source.extents.verified[found.rows]
+        compared = (modes != IMAGE_MODES["raw"]) | ~source.extents.verified[found.rows]
         programs = [view.program(params[view.name], allocate) for view in views]
         location = source.locate(pointers)
         errors = renderer.render(
             location.storage,
             location.offsets,
             found.sizes,
-            np.ascontiguousarray(rows["mode"]),
-            sizes.astype(np.int32),
+            modes,
+            image_sizes(rows, np.int32),
             [program for program, _ in programs],
             found.checksums,
             location.file,
@@ -248,8 +238,3 @@ class SampleError(DecodeError):
     def __reduce__(self) -> tuple[type[SampleError], tuple[str, str, dict[int, str]]]:
         # Exceptions are copied and pickled by their `args`, of which this has others than it was made of.
         return type(self), (self.path, self.field, self.samples)
-
-
-def _sizes(rows: np.ndarray) -> np.ndarray:
-    """int64 [B, 2]: heights and widths of an image field's rows."""
-    return np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64)

@@ -93,7 +93,7 @@ class FileSource:
         raise FormatError(
             f"{self.reader.path}: {problem} while it was open, noticed at sample {sample} (offset {offset}); "
             "restore the file, or make a new Loader for the new one"
-        )
+        ) from None  # what else went wrong with the batch came of that
 
     def check_open(self) -> None:
         """As `check`, for no sample in particular."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,14 +39,14 @@ class Step:
     position: int  # among the view's random transforms, from 0
     streams: tuple[Stream, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"{self.position}:{self.transform.family}"
 
     def sample(self, key: BatchKey, sizes: np.ndarray) -> Any:
         draws = self.transform.draws
         parts = [stream.uniforms(key.samples, key.epoch, draws) for stream in self.streams] if draws else []
-        u = np.concatenate(parts, axis=1) if parts else np.empty((len(key.samples), 0))
+        u = parts[0] if len(parts) == 1 else np.concatenate([np.empty((len(key.samples), 0)), *parts], axis=1)
         return self.transform.sample(u, key.samples if isinstance(self.transform, SampleTransform) else sizes)
 
 
@@ -115,7 +116,9 @@ def sample_steps(
 
 def view_sizes(decoder: Step, batch: int) -> np.ndarray:
     """int64 [B, 2]: heights and widths of the decoder's views."""
-    return np.full((batch, 2), check_size("output_size", decoder.transform.output_size), np.int64)
+    sizes = np.empty((batch, 2), np.int64)
+    sizes[:] = check_size("output_size", decoder.transform.output_size)
+    return sizes
 
 
 def run_tail(tail: Tail, batch: Any, params: Params, key: BatchKey) -> Any:

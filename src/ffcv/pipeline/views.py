@@ -19,7 +19,7 @@ from ffcv import _core
 from ffcv.fields.decoder import Decoder
 from ffcv.pipeline.custom import CustomDecoder, StorageState
 from ffcv.pipeline.steps import BatchKey, Params, Step, Tail, run_tail, sample_steps, tail_title, title_of, view_sizes
-from ffcv.transforms.base import Output
+from ffcv.transforms.base import Output, side_by_side
 from ffcv.transforms.validation import check_size
 
 Allocate = Callable[[tuple[int, ...], np.dtype], np.ndarray]
@@ -36,10 +36,11 @@ class ImageView:
     output: Output
     tail: Tail
 
-    def sample(self, key: BatchKey, sizes: np.ndarray) -> Params:
-        """Draws all parameters; sizes: int64 [B, 2], heights and widths of the source images."""
-        params = {self.decoder.name: self.decoder.sample(key, sizes)}
-        return params | sample_steps((*self.transforms, *self.tail), key, view_sizes(self.decoder, len(key.samples)))
+    def sample(self, key: BatchKey, rows: np.ndarray) -> Params:
+        """Draws all parameters; rows: [B], the metadata of all fields."""
+        params = {self.decoder.name: self.decoder.sample(key, image_sizes(rows[self.field]))}
+        steps = (*self.transforms, *self.tail)
+        return params | sample_steps(steps, key, view_sizes(self.decoder, len(key.samples))) if steps else params
 
     def program(self, params: Params, allocate: Allocate) -> tuple[_core.View, np.ndarray]:
         """The core's program for one batch, and the array that it will fill.
@@ -96,8 +97,9 @@ class ArrayView:
     labels: tuple[Step, ...]
     tail: Tail
 
-    def sample(self, key: BatchKey, sizes: np.ndarray) -> Params:
-        """Draws all parameters; sizes: int64 [B, 2], heights and widths of the source images."""
+    def sample(self, key: BatchKey, rows: np.ndarray) -> Params:
+        """As `ImageView.sample`."""
+        sizes = image_sizes(rows[self.field])
         params = {self.decoder.name: self.decoder.sample(key, sizes)}
         labels = sample_steps(self.labels, key, view_sizes(self.decoder, len(key.samples))) if self.labels else {}
         return params | labels | sample_steps(self.tail, key, sizes)
@@ -124,8 +126,9 @@ class ColumnView:
     decoder: Decoder
     tail: Tail
 
-    def sample(self, key: BatchKey) -> Params:
-        """Draws all parameters."""
+    def sample(self, key: BatchKey, rows: np.ndarray) -> Params:
+        """As `ImageView.sample`."""
+        del rows
         return sample_steps(self.tail, key, np.zeros((len(key.samples), 2), np.int64))
 
     def finish(self, metadata: np.ndarray, read: Callable[[int], np.ndarray], params: Params, key: BatchKey) -> Any:
@@ -145,8 +148,9 @@ class CustomView:
     decoder: CustomDecoder
     tail: Tail
 
-    def sample(self, key: BatchKey) -> Params:
-        """Draws all parameters."""
+    def sample(self, key: BatchKey, rows: np.ndarray) -> Params:
+        """As `ImageView.sample`."""
+        del rows
         return sample_steps(self.tail, key, np.zeros((len(key.samples), 2), np.int64))
 
     def finish(self, storage: StorageState, params: Params, key: BatchKey) -> Any:
@@ -158,3 +162,8 @@ class CustomView:
 
 
 View = ImageView | ArrayView | ColumnView | CustomView
+
+
+def image_sizes(rows: np.ndarray, dtype: type = np.int64) -> np.ndarray:
+    """[B, 2]: heights and widths of the images that these rows of a field's metadata are about."""
+    return side_by_side(dtype, rows["height"], rows["width"])

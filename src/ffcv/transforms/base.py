@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -37,9 +38,18 @@ class Op(NamedTuple):
     parameters: np.ndarray
 
 
+def side_by_side(dtype: Any, *columns: np.ndarray | float) -> np.ndarray:
+    """`dtype` [B, columns], in C order, of one array [B] (or one number for all) a column; at least one is an array."""
+    rows = next(len(column) for column in columns if isinstance(column, np.ndarray))
+    table = np.empty((rows, len(columns)), dtype)
+    for place, column in enumerate(columns):
+        table[:, place] = column
+    return table
+
+
 def op(code: OpCode, *columns: np.ndarray | float) -> Op:
     """Builds an `Op` from one array [B] (or one number for all) a column."""
-    return Op(code, np.stack(np.broadcast_arrays(*columns), axis=1).astype(np.float32, order="C"))
+    return Op(code, side_by_side(np.float32, *columns))
 
 
 def only(rows: np.ndarray, ops: list[Op]) -> list[Op]:
@@ -110,7 +120,7 @@ class ImageDecoder(RandomTransform):
     @staticmethod
     def boxes(params: Any) -> np.ndarray:
         """int32 [B, 4]: top, left, height, width of the crops."""
-        return np.stack([params.top, params.left, params.height, params.width], axis=1).astype(np.int32)
+        return side_by_side(np.int32, params.top, params.left, params.height, params.width)
 
 
 class ArrayDecoder(RandomTransform):
@@ -201,9 +211,10 @@ class Output:
         """What the core has filled, as the batch holds it."""
         if not self.is_tensor:
             return rendered
+        if self.is_torch_image and not self.channels_first:
+            rendered = rendered.transpose(0, 3, 1, 2)
         tensor = torch.from_numpy(rendered)
-        tensor = tensor if isinstance(self.dtype, np.dtype) else tensor.view(self.dtype)
-        return tensor.permute(0, 3, 1, 2) if self.is_torch_image and not self.channels_first else tensor
+        return tensor if isinstance(self.dtype, np.dtype) else tensor.view(self.dtype)
 
     @property
     def form(self) -> Form:
@@ -211,7 +222,7 @@ class Output:
         rescaled_by = "NormalizeImage" if self.is_normalised else None
         return Form(self.is_tensor, holds_images=True, channels_first=self.is_torch_image, rescaled_by=rescaled_by)
 
-    @property
+    @cached_property
     def scale_and_bias(self) -> tuple[np.ndarray, np.ndarray]:
         """float32 [3] each: value = float32(pixel) * scale + bias, each step rounded to float32."""
         mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)

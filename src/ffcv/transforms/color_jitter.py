@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import ClassVar, NamedTuple
 
@@ -69,11 +70,15 @@ class ColorJitter(ImageTransform):
         check_probability("p", self.p)
         check_seed("seed", self.seed)
 
+    @cached_property
+    def _ranges(self) -> np.ndarray:
+        """float64 [2, 4]: the least and the most of the factors, and of hue."""
+        return np.array([self.brightness, self.contrast, self.saturation, self.hue]).T
+
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> ColorJitterParams:
-        applied = u[:, 0] < self.p
-        ranges = np.array([self.brightness, self.contrast, self.saturation, self.hue])
-        values = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * u[:, 1:5]
-        values = np.where(applied[:, None], values, [1.0, 1.0, 1.0, 0.0])
+        low, high = self._ranges
+        values = low + (high - low) * u[:, 1:5]
+        values[u[:, 0] >= self.p] = (1.0, 1.0, 1.0, 0.0)
         return ColorJitterParams(*values.T, order=np.floor(u[:, 5] * 24).astype(np.int64))
 
     def lower(self, params: ColorJitterParams) -> list[Op]:

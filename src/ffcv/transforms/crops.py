@@ -90,26 +90,26 @@ class RandomResizedCrop(ImageDecoder):
         if self.second_seed is None:
             return crop
         other = self._draw(u[:, self.draws :], sizes)[0]
-        return _apart(crop, other, heights, widths, fits, u[:, self.draws - 2])
+        return _apart(crop, other, heights.astype(np.int64), widths.astype(np.int64), fits, u[:, self.draws - 2])
 
     def _draw(self, u: np.ndarray, sizes: np.ndarray) -> tuple[CropParams, np.ndarray, np.ndarray, np.ndarray]:
         """The crop, and of all attempts [B, attempts] the heights, the widths, and whether they fit."""
         full_height, full_width = sizes[:, 0], sizes[:, 1]
-        tries = u[:, :-2].reshape(len(u), self.attempts, 2)
-        area = (full_height * full_width)[:, None] * (self.scale[0] + (self.scale[1] - self.scale[0]) * tries[..., 0])
+        of_area, of_ratio = u[:, :-2:2], u[:, 1:-2:2]
+        area = (full_height * full_width)[:, None] * (self.scale[0] + (self.scale[1] - self.scale[0]) * of_area)
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        ratio = np.exp(low + (high - low) * tries[..., 1])
-        widths = np.rint(np.sqrt(area * ratio)).astype(np.int64)
-        heights = np.rint(np.sqrt(area / ratio)).astype(np.int64)
-        fits = (widths > 0) & (widths <= full_width[:, None]) & (heights > 0) & (heights <= full_height[:, None])
+        ratio = np.exp(low + (high - low) * of_ratio)
+        widths = np.rint(np.sqrt(area * ratio))
+        heights = np.rint(np.sqrt(area / ratio))
+        most = sizes.astype(np.float64)
+        fits = (np.minimum(heights, widths) > 0) & (widths <= most[:, 1:]) & (heights <= most[:, :1])
 
-        first = np.argmax(fits, axis=1)[:, None]
-        height = np.take_along_axis(heights, first, axis=1)[:, 0]
-        width = np.take_along_axis(widths, first, axis=1)[:, 0]
+        rows, first = np.arange(len(u)), fits.argmax(axis=1)
+        height, width = heights[rows, first].astype(np.int64), widths[rows, first].astype(np.int64)
         top = np.floor(u[:, -2] * (full_height - height + 1)).astype(np.int64)
         left = np.floor(u[:, -1] * (full_width - width + 1)).astype(np.int64)
 
-        none = ~fits.any(axis=1)
+        none = ~fits[rows, first]
         if none.any():
             height[none], width[none] = self._largest(full_height[none], full_width[none])
             top[none] = (full_height[none] - height[none]) // 2
@@ -200,8 +200,8 @@ class CenterCrop(ImageDecoder):
         self.interpolation = check_interpolation(self.interpolation, INTERPOLATIONS)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> CropParams:
-        side = np.maximum(1, (self.ratio * sizes.min(axis=1)).astype(np.int64))
         height, width = sizes[:, 0], sizes[:, 1]
+        side = np.maximum(1, (self.ratio * np.minimum(height, width)).astype(np.int64))
         return CropParams(width, height, (height - side) // 2, (width - side) // 2, side, side.copy())
 
 

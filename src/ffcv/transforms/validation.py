@@ -30,6 +30,8 @@ def check_probability(name: str, value: float) -> None:
 
 def size_of(value: object) -> tuple[int, int] | None:
     """(height, width) from one positive whole number or a pair of them; None for anything else."""
+    if type(value) is tuple and tuple(map(type, value)) == (int, int) and 1 <= min(value) <= max(value) <= LARGEST_SIDE:
+        return value  # what this returned before: pipelines ask again for every batch
     pair: list[Any] = [value, value] if is_number(value) else numbers_in(value)
     if len(pair) != 2 or not all(1 <= side <= LARGEST_SIDE and int(side) == side for side in pair):
         return None
