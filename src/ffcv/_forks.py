@@ -6,7 +6,6 @@ import os
 import threading
 import time
 import weakref
-from pathlib import Path
 
 
 class ForkSafeLock:
@@ -53,7 +52,7 @@ def wait_at_forks(thread: threading.Thread) -> None:
 
 
 def _is_running(thread: threading.Thread) -> bool:
-    return thread.is_alive() or Path("/proc/self/task", str(thread.native_id)).exists()
+    return thread.is_alive() or os.access(f"/proc/self/task/{thread.native_id}", os.F_OK)
 
 
 def _let_threads_end() -> None:
