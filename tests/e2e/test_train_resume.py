@@ -98,7 +98,7 @@ def test_a_signal_during_setup_is_noted(data: Path, whole: Path, tmp_path: Path)
     """SIGTERM while the network is made: the first step, which has the news, is the last."""
     arguments = digits.arguments(data, tmp_path, *EXTRA, "--resume", "auto")
     assert dying_runs.run(arguments, -1, dying_runs.terminate, tmp_path / "errors") == EXIT_STATUS
-    assert "stopped by SIGTERM after 1 steps" in (tmp_path / "errors").read_text()
+    assert "stopped by SIGTERM after 1 step:" in (tmp_path / "errors").read_text()
     assert dying_runs.run(arguments) == 0
     assert_same_run(whole, tmp_path)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ffcv._words import counted
 from ffcv.cli.extras import need_training
 from ffcv.errors import one_line
 
@@ -48,8 +49,8 @@ def run(settings: Config) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if done.train_s:
         console.print(
-            f"trained {done.epochs} epochs in {done.train_s / 60:.1f} minutes at {done.images_per_s:,.0f} images/s; "
-            f"wrote {done.checkpoint}"
+            f"trained {counted(done.epochs, 'epoch')} in {done.train_s / 60:.1f} minutes at "
+            f"{done.images_per_s:,.0f} images/s; wrote {done.checkpoint}"
         )
     else:
         console.print(f"all {done.epochs} epochs were trained before; {done.checkpoint} has them")

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from rich.table import Table
 from torch import Tensor, nn
 
+from ffcv._words import counted
 from ffcv.fields import Field, IntField
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader import Loader, OrderOption
@@ -312,12 +313,12 @@ def table(scores: dict[str, Score], parts: Parts, config: Config, images_per_s: 
     train, test = parts
     per_class = config.evaluation.labels_per_class
     labels = (
-        f"{len(train):,} labels"
+        counted(len(train), "label")
         if per_class is None
-        else (f"{per_class} labels a class, {config.evaluation.draws} draws (mean ± deviation)")
+        else (f"{counted(per_class, 'label')} a class, {counted(config.evaluation.draws, 'draw')} (mean ± deviation)")
     )
     result = Table(
-        title=f"Accuracy on {len(test):,} held-out images",
+        title=f"Accuracy on {counted(len(test), 'held-out image')}",
         caption=labels + (f"; trained at {images_per_s:,.0f} images/s" if images_per_s else ""),
     )
     for heading in ("representation", "k-NN %", "linear probe %"):

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from ffcv._words import counted
 from ffcv.ssl import backbones, evaluate, methods, optim, readout
 from ffcv.ssl.config import Config
 from ffcv.ssl.distributed import average_gradients, equal_shares, from_all_ranks
@@ -196,5 +197,5 @@ def _diverged(loss: float, lr: float, at: Position, state: RunState) -> Diverged
 
 def _interrupted(signals: StopSignals, at: Position, state: RunState) -> Interrupted:
     name = "a signal to another process" if signals.received is None else Signals(signals.received).name
-    message = f"stopped by {name} after {at.step} steps: {state.path} goes on from there with --resume auto"
+    message = f"stopped by {name} after {counted(at.step, 'step')}: {state.path} goes on from there with --resume auto"
     return Interrupted(message, signals.received)
