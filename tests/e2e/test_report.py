@@ -67,6 +67,20 @@ def test_a_measure_looks_the_same_while_training_and_held_out() -> None:
     assert len(set(looks[0])) == 3
 
 
+@pytest.mark.parametrize("highest", [0.004, 0.05, 0.2, 1.0])
+def test_percentages_stand_where_they_belong(highest: float) -> None:
+    """Also where ticks are 2.5% apart."""
+    figure = charts._lines(
+        {"epoch": np.arange(2.0)}, "", "accuracy", [charts.Series("probe", np.array([0.0, highest]))], percent=True
+    )
+    assert figure is not None
+    axis = figure.axes[0].yaxis
+    ticks = axis.get_majorticklocs()
+    shown = [float(text.rstrip("%")) / 100 for text in axis.get_major_formatter().format_ticks(ticks)]
+    assert len(shown) > 2
+    assert shown == pytest.approx(ticks, abs=1e-12)
+
+
 def test_the_sheet_shows_the_nearest(folder: Path) -> None:
     found = trained.load(folder / "run")
     sample = pictures.draw_sample(found, 50, 0, torch.device("cpu"))

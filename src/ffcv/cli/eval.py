@@ -79,6 +79,12 @@ def summarise(checkpoint: Path, data: Path, options: EvalOptions) -> dict[str, A
         evaluate.features_of(found.encoder, test_part, config, device)[None],
         evaluate.read_labels(test_part, label).to(device),
     )
+    if unknown := int((~torch.isin(test.labels, train.labels)).sum()):
+        print(
+            f"note: {unknown:,} of {counted(len(test.labels), 'test image')} have labels that no training image has: "
+            "they count as wrong",
+            file=sys.stderr,
+        )
     results = judge(train, test, protocols.Options(k=options.k, seed=options.seed))
     return {
         "checkpoint": str(found.path),

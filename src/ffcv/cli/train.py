@@ -46,6 +46,7 @@ def run(settings: Config) -> None:
     done = fit(settings)
     if not done.is_main:
         return
+    settings = done.config
     console = Console(highlight=False, soft_wrap=True)
     if done.train_s:
         console.print(
@@ -53,7 +54,7 @@ def run(settings: Config) -> None:
             f"{done.images_per_s:,.0f} images/s; wrote {done.checkpoint}"
         )
     else:
-        console.print(f"all {done.epochs} epochs were trained before; {done.checkpoint} has them")
+        console.print(f"nothing left to train; {done.checkpoint} has {counted(done.epochs, 'epoch')}")
     if settings.data.label is None or len(done.parts[1]) == 0:
         console.print("no labels or no held-out images: nothing to evaluate")
     elif settings.evaluation.table:

@@ -197,7 +197,7 @@ def _lines(epochs: Columns, title: str, label: str, series: list[Series], percen
     axis.set_ylabel(label)
     _draw(axis, epochs, series)
     if percent:
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         highest = max(float(np.nanmax(each.values)) for each in series)
         axis.set_ylim(0, min(1.02, highest * 1.1))
     elif all(np.nanmin(each.values) >= 0 for each in series):

@@ -12,8 +12,10 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from ffcv.cores import available_cores
+from ffcv.errors import one_line
 from ffcv.ssl.config import TrainingConfig
 from ffcv.ssl.errors import ConfigError
 
@@ -33,16 +35,20 @@ def launch(training: TrainingConfig) -> Fabric:
     training.images_at_once(devices * nodes)
     if training.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError("training.accelerator is gpu, but torch finds none: choose cpu, or auto")
-    fabric = Fabric(
-        accelerator=training.accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        # Buffers that matter (queues, centres) are the same on all ranks, and running statistics are rank 0's when it
-        # saves or judges: none needs to be sent in every step.
-        strategy=DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto",
-        precision=_precision(training),  # pyright: ignore[reportArgumentType]
-        plugins=[cluster],
-    )
+    try:
+        fabric = Fabric(
+            accelerator=training.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            # Buffers that matter (queues, centres) are the same on all ranks, and running statistics are rank 0's when
+            # it saves or judges: none needs to be sent in every step.
+            strategy=DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto",
+            precision=_precision(training),  # pyright: ignore[reportArgumentType]
+            plugins=[cluster],
+        )
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        told = f"training.accelerator={training.accelerator}, devices={devices}, precision={training.precision}"
+        raise ConfigError(f"this machine cannot train with {told}: {one_line(error)}") from None
     fabric.launch()
     torch.backends.cudnn.benchmark = True  # few shapes, each thousands of times
     if fabric.device.type == "cpu":
