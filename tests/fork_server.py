@@ -6,7 +6,8 @@ import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
-_SERVER = multiprocessing.get_context("forkserver")
+METHOD = "forkserver"
+_SERVER = multiprocessing.get_context(METHOD)
 _SERVER.set_forkserver_preload(["ffcv.ssl.train", "ffcv.cli.eval", "ffcv.cli.main", "torch.utils.data"])
 
 

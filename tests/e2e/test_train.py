@@ -33,7 +33,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> None:
-    settings = configuration(digits, tmp_path, "--training.epochs", "6", "--training.eval_every", "3")
+    extra = ("--training.epochs", "6", "--training.eval_every", "3", "--evaluation.draws", "2")
+    settings = configuration(digits, tmp_path, *extra)
     run = fit(settings)
     steps, epochs = rows(tmp_path / "steps.csv"), rows(tmp_path / "epochs.csv")
     assert [int(row["step"]) for row in steps] == list(range(6 * 5))  # 240 images, batches of 48

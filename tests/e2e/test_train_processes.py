@@ -59,6 +59,7 @@ def test_torchrun_goes_on_along_the_curve_of_one_process(data: Path, losses: lis
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained 3 epochs") == 1  # rank 0 alone reports
     assert done.stderr.count("note: training.sync_batchnorm is left out") == 1
+    assert "deprecated" not in done.stderr
     assert _losses(tmp_path) == pytest.approx(losses, rel=1e-4)
     assert max(losses) - min(losses) > 0.01  # a curve, not a line
 
