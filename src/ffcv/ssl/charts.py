@@ -243,7 +243,8 @@ def _figure(rows: int, size: tuple[float, float] = (5.6, 3.5)) -> tuple[Figure, 
 
 
 def _steps_per_epoch(history: History) -> float:
-    return float(np.sum(history.steps["epoch"] == history.steps["epoch"][0]))
+    # A run that went on from another folder's checkpoint has a part of its first epoch only.
+    return float(np.unique(history.steps["epoch"], return_counts=True)[1].max())
 
 
 def _svg(figure: Figure) -> str:
