@@ -239,6 +239,7 @@ def test_compiled_encoders_train_alike(digits: Path, tmp_path: Path, monkeypatch
     ("extra", "message"),
     [
         (["--data.train", "nowhere.beton"], "nowhere.beton: no such file; make one with 'ffcv write"),
+        (["--data.image", "label"], "'label' is IntField, no image: name another field with --data.image"),
         (["--data.label", "target"], "has no field 'target' but image, label: set --data.label"),
         (
             ["--training.batch_size", "512"],

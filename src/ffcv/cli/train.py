@@ -33,7 +33,7 @@ def train(ctx: typer.Context) -> None:
     try:
         run(settings)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
+        print(f"{stopped}\n", end="", file=sys.stderr)  # in one piece, beside other processes
         raise typer.Exit(EXIT_STATUS) from None
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ffcv._words import counted
-from ffcv.fields import Field, IntField
+from ffcv.fields import Field, IntField, RGBImageField
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
@@ -107,9 +107,11 @@ def whole(path: str) -> Part:
 
 def _with_images(path: str, config: Config) -> Part:
     """The file, which has the image field that `config` names."""
-    part = whole(path)
-    if config.data.image not in part.fields:
-        raise ConfigError(_no_field(part, config.data.image, "set --data.image"))
+    part, name = whole(path), config.data.image
+    if name not in part.fields:
+        raise ConfigError(_no_field(part, name, "set --data.image"))
+    if not isinstance(kind := part.fields[name], RGBImageField):
+        raise ConfigError(f"{path}: {name!r} is {type(kind).__name__}, no image: name another field with --data.image")
     return part
 
 

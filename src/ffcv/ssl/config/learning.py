@@ -31,7 +31,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(self.width > 0, f"model.width must be above 0, got {self.width}")
-        check(len(self.depths) > 0, "model.depths must name one stage or more")
+        check(
+            len(self.depths) > 0 and min(self.depths) >= 0,
+            f"model.depths must be numbers of blocks, 0 or more, of one stage or more, got {list(self.depths)}",
+        )
+        ours = self.backbone == "convnet"
+        check(not (ours and self.pretrained), "model.pretrained: convnet has no published weights")
+        check(not (ours and self.small_images), "model.small_images: convnet is for small images as it is")
 
 
 @dataclass(frozen=True)
