@@ -18,7 +18,8 @@ class DataConfig:
         val: the `.beton` file to evaluate on; without it a share of `train` is held out.
         held_out: that share, drawn once by `seed`; the encoder never sees it, with or without labels.
         image: name of the image field.
-        label: name of the label field; null where there are no labels (then nothing is evaluated).
+        label: name of the label field; null to leave labels alone, as where the file has no field 'label' (then nothing
+            is evaluated).
         num_workers: threads of each process's loader, -1 to share the machine's cores among its processes.
         os_cache: keep the file in the operating system's cache (False: read page by page, for files beyond
             memory).
