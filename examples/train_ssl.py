@@ -156,9 +156,28 @@ def _read_file(path: str) -> dict[str, Any]:
 
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such configuration file")
-    sections = yaml.safe_load(Path(path).read_text()) or {}
+    try:
+        sections = yaml.safe_load(Path(path).read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(sections, dict) or not all(isinstance(options, dict) for options in sections.values()):
+        raise ValueError(f"{path}: expected sections of options, such as 'training: {{epochs: 100}}'")
     named = {f"{section}.{name}": value for section, options in sections.items() for name, value in options.items()}
-    return {name: type(OPTIONS[name].default)(value) if name in OPTIONS else value for name, value in named.items()}
+    return {name: _typed(path, name, value) for name, value in named.items()}
+
+
+def _typed(path: str, name: str, value: Any) -> Any:
+    """The value of a file as the command line would take it."""
+    if name not in OPTIONS:
+        return value
+    option = OPTIONS[name]
+    try:
+        typed = type(option.default)(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{path}: {name} must be of type {type(option.default).__name__}, got {value!r}") from None
+    if option.choices and typed not in option.choices:
+        raise ValueError(f"{path}: {name} is one of {', '.join(option.choices)}, got {value!r}")
+    return typed
 
 
 def translate(v: dict[str, Any], gpus: int | None = None) -> list[str]:

@@ -7,6 +7,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before torch and numpy are imported, and inherited by the processes that tests start: their tensors are small, and
+# threads that wait for busy cores take longer than the work (half of the suite's time on two shared cores).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from ffcv.fields import IntField, RGBImageField
 from ffcv.ssl import config
@@ -22,6 +21,8 @@ class Digits(Sequence):
     """The first `n` digits, after `skip` others, as [SIDE, SIDE, 3] images."""
 
     def __init__(self, n: int, skip: int = 0) -> None:
+        from sklearn.datasets import load_digits  # slow, and processes that only train on a file do without
+
         images, labels = load_digits(return_X_y=True)
         self.labels = labels[skip:]
         pixels = (images[skip : skip + n] * 15.9375).astype(np.uint8).reshape(n, 8, 8)

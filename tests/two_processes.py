@@ -12,13 +12,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+import fork_server
+
 
 def run(function: Callable[[int], Any], folder: Path) -> tuple[Any, Any]:
     """What `function(rank)` gives on each rank: tensors, in lists and dicts. It must be importable by its name."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_rank, (function, port, str(folder)), nprocs=2)
+    mp.start_processes(_rank, (function, port, str(folder)), nprocs=2, start_method=fork_server.METHOD)
     first, second = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     return first, second
 

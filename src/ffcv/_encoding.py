@@ -147,13 +147,17 @@ class _Payload:
         self.end = end
 
 
-def encode_chunk(job: Job, work: Work, stop: threading.Event | None = None) -> EncodedChunk:
+def encode_chunk(
+    job: Job, work: Work, stop: threading.Event | None = None, named: type[BaseException] = Exception
+) -> EncodedChunk:
     """Encodes samples.
 
     Args:
         job: The dataset and its fields.
         work: Which samples.
         stop: Set when the result is no longer wanted.
+        named: What is taken for the fault of the sample at hand. In workers BaseException: no signal's handler runs
+            there, so that a SystemExit can only be the dataset's.
 
     Raises:
         WriteError: Names the sample; its cause is what the dataset or the field raised.
@@ -171,8 +175,8 @@ def encode_chunk(job: Job, work: Work, stop: threading.Event | None = None) -> E
         allocated, end = len(payload.parts), payload.end
         try:
             _encode_sample(job, index, metadata[row : row + 1], payload, pointing, images)
-        except Exception as error:
-            if job.skip_errors and not isinstance(error, MemoryError):
+        except named as error:
+            if job.skip_errors and isinstance(error, Exception) and not isinstance(error, MemoryError):
                 skipped.append(Skipped(index, one_line(error)))
                 payload.truncate(allocated, end)
                 metadata[row] = np.zeros((), dtype=job.metadata_type)

@@ -126,7 +126,7 @@ def _encode_queue(
     """A worker thread: encodes what it is given until it is given None."""
     while (work := waiting.get()) is not None and not stop.is_set():
         try:
-            done.put((work[0], encode_chunk(job, work[1], stop)))
+            done.put((work[0], encode_chunk(job, work[1], stop, BaseException)))
         except BaseException as error:
             done.put((work[0], error))
 
@@ -239,7 +239,7 @@ def _serve(connection: Connection, job: Job, inherited: Sequence[int]) -> None:
         sys.modules["torch"].set_num_threads(1)
     while (work := connection.recv()) is not None:
         try:
-            connection.send((encode_chunk(job, work), ""))
+            connection.send((encode_chunk(job, work, named=BaseException), ""))
         except WriteError as error:
             connection.send((error, traceback.format_exc()))
 

@@ -53,6 +53,18 @@ def test_write_keeps_jpegs_by_default(photos: Path, out: Path, capsys: pytest.Ca
     assert manifest == {"classes": ["cat", "dog"], "source": "photos", "encoding": {"write_mode": "raw"}}
 
 
+def test_one_class_and_one_image_are_not_several(
+    photos: Path, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = tmp_path / "only"
+    (only / "cat").mkdir(parents=True)
+    (photos / "cat" / "0.jpg").rename(only / "cat" / "0.jpg")
+    assert "1 image of 1 class," in run(capsys, "write", only, out)[1]
+    info = run(capsys, "info", out)[1]
+    assert "1 sample," in info
+    assert "1 class: cat" in info
+
+
 def test_write_max_resolution(photos: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "write", photos, out, "--max-resolution", "40")[0] == 0
     image = Reader(out).metadata["image"]

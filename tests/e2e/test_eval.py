@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from command_line import command
-from digits import SIDE, configuration
+from digits import SIDE, Digits, configuration, write
 from ffcv.cli.main import main
 from ffcv.reader import Reader
 from ffcv.ssl import config, evaluate, protocols, trained
@@ -118,6 +118,24 @@ def test_judging_on_images_that_the_encoder_saw_is_said(
             main(["eval", str(tmp_path), str(train), *map(str, arguments)])
         assert not end.value.code
         assert ("note: the encoder was trained on all images of this file" in capsys.readouterr().err) is noted
+
+
+def test_labels_that_training_images_do_not_have_are_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = Digits(20, skip=400)
+    others.labels = others.labels + 5  # 5 to 14
+    expected = int((others.labels[:20] > 9).sum())
+    for val, note in (
+        (write(tmp_path / "others.beton", others), f"note: {expected} of 20 test images have labels that no"),
+        (folder / "test.beton", ""),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(["eval", str(folder / "run"), str(folder / "train.beton"), "--val", str(val)])
+        assert not end.value.code
+        error = capsys.readouterr().err
+        assert error.startswith(note) if note else error == ""
 
 
 def test_few_labels_and_crops(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

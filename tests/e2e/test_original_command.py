@@ -129,6 +129,23 @@ def test_mistakes_are_named(script: Any, line: str, message: str) -> None:
         script.translate(script.read(shlex.split(REQUIRED + line))[0])
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a", r"c\.yaml: expected sections of options"),
+        ("training: 5", r"c\.yaml: expected sections of options"),
+        ("[x", r"c\.yaml: not a YAML file: .* line 1"),
+        ("training: {epochs: many}", r"c\.yaml: training\.epochs must be of type int, got 'many'"),
+        ("training: {epochs: [3]}", r"c\.yaml: training\.epochs must be of type int, got \[3\]"),
+        ("training: {loss: simcrl}", r"training\.loss is one of simclr, vicreg, .*, got 'simcrl'"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(script: Any, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        script.read(shlex.split(f"{REQUIRED} --config-file {tmp_path}/c.yaml"))
+
+
 def test_help_names_every_option(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         script.read(["--help"])

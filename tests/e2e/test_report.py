@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import torch
 
 from command_line import command
 from digits import SIDE
-from ffcv.ssl import charts, config, evaluate, pictures, trained
+from ffcv.ssl import charts, config, evaluate, history, pictures, trained
 from ffcv.ssl.train import fit
 
 pytestmark = pytest.mark.filterwarnings(
@@ -65,6 +66,28 @@ def test_a_measure_looks_the_same_while_training_and_held_out() -> None:
         assert [tick for tick in axis.get_xticks() if first <= tick <= last] == [1]  # there is no half an epoch
     assert looks[0] == looks[1]
     assert len(set(looks[0])) == 3
+
+
+def test_a_first_epoch_may_be_a_part_of_one(folder: Path) -> None:
+    """Where a run went on, into another folder, from the middle of an epoch."""
+    books = history.read(folder / "run")
+    whole = charts._steps_per_epoch(books)
+    part = {name: values[2:] for name, values in books.steps.items()}
+    assert charts._steps_per_epoch(replace(books, steps=part)) == whole == 5
+
+
+@pytest.mark.parametrize("highest", [0.004, 0.05, 0.2, 1.0])
+def test_percentages_stand_where_they_belong(highest: float) -> None:
+    """Also where ticks are 2.5% apart."""
+    figure = charts._lines(
+        {"epoch": np.arange(2.0)}, "", "accuracy", [charts.Series("probe", np.array([0.0, highest]))], percent=True
+    )
+    assert figure is not None
+    axis = figure.axes[0].yaxis
+    ticks = axis.get_majorticklocs()
+    shown = [float(text.rstrip("%")) / 100 for text in axis.get_major_formatter().format_ticks(ticks)]
+    assert len(shown) > 2
+    assert shown == pytest.approx(ticks, abs=1e-12)
 
 
 def test_the_sheet_shows_the_nearest(folder: Path) -> None:

@@ -33,7 +33,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> None:
-    settings = configuration(digits, tmp_path, "--training.epochs", "6", "--training.eval_every", "3")
+    extra = ("--training.epochs", "6", "--training.eval_every", "3", "--evaluation.draws", "2")
+    settings = configuration(digits, tmp_path, *extra)
     run = fit(settings)
     steps, epochs = rows(tmp_path / "steps.csv"), rows(tmp_path / "epochs.csv")
     assert [int(row["step"]) for row in steps] == list(range(6 * 5))  # 240 images, batches of 48
@@ -49,8 +50,9 @@ def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> 
 
 def test_resume_refuses_another_run(digits: Path, tmp_path: Path) -> None:
     fit(configuration(digits, tmp_path, "--training.epochs", "1"))
-    with pytest.raises(ConfigError, match=r"training\.epochs=1 \(now 3\)"):
-        fit(configuration(digits, tmp_path, "--resume", str(tmp_path / "last.ckpt")))
+    for given in (tmp_path / "last.ckpt", tmp_path):
+        with pytest.raises(ConfigError, match=r"last\.ckpt: was made with training\.epochs=1 \(now 3\)"):
+            fit(configuration(digits, tmp_path, "--resume", str(given)))
 
 
 def test_a_folder_with_a_run_is_not_overwritten_by_mistake(digits: Path, tmp_path: Path) -> None:
@@ -118,9 +120,32 @@ def test_divergence_stops_with_the_step_and_the_rate(digits: Path, tmp_path: Pat
     assert "diverged.ckpt holds the weights that gave it" in str(caught.value)
 
 
-def test_a_file_without_labels_trains_without_probes(digits: Path, tmp_path: Path) -> None:
+def test_labels_can_be_left_alone(digits: Path, tmp_path: Path) -> None:
     fit(configuration(digits, tmp_path, "--training.epochs", "1", "--data.label", "null"))
     assert "probe_accuracy" not in rows(tmp_path / "epochs.csv")[0]
+
+
+def test_a_file_without_labels_trains_without_probes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No option is needed, with or without a file to evaluate on, also when going on; a field that was named must be
+    there."""
+    path = tmp_path / "images.beton"
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
+    DatasetWriter(path, {"image": RGBImageField("raw")}, num_workers=1).from_indexed_dataset([(p,) for p in pixels])
+    for folder, extra in (("one", ()), ("two", ("--data.val", str(path)))):
+        command(path, tmp_path / folder, "--training.eval_every", "1", *extra)
+        printed = capsys.readouterr()
+        assert "nothing to evaluate" in printed.out
+        assert printed.err == f"note: {path} has no field 'label': training without probes\n"
+        (row,) = rows(tmp_path / folder / "epochs.csv")
+        assert math.isfinite(float(row["loss"]))
+        assert not [name for name in row if "probe" in name or "knn" in name]
+        assert config.parse(["--config", str(tmp_path / folder / "config.yaml")]).data.label is None
+        command(path, tmp_path / folder, "--training.eval_every", "1", *extra, "--resume", "auto")
+        assert "nothing left to train" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"has no field 'kind' but image: set --data.label"):
+        fit(configuration(path, tmp_path / "three", "--data.label", "kind"))
+    with pytest.raises(ConfigError, match="supervised training needs labels"):
+        fit(configuration(path, tmp_path / "three", recipe="supervised_cifar10"))
 
 
 def test_one_class(tmp_path: Path) -> None:
@@ -214,10 +239,21 @@ def test_compiled_encoders_train_alike(digits: Path, tmp_path: Path, monkeypatch
     ("extra", "message"),
     [
         (["--data.train", "nowhere.beton"], "nowhere.beton: no such file; make one with 'ffcv write"),
+        (["--data.image", "label"], "'label' is IntField, no image: name another field with --data.image"),
         (["--data.label", "target"], "has no field 'target' but image, label: set --data.label"),
-        (["--training.batch_size", "512"], "240 training images are less than one batch"),
+        (
+            ["--training.batch_size", "512"],
+            "240 training images, less than .*: choose .* of up to 240",
+        ),
         (["--resume", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
         (["--model.backbone", "resnet1000"], "unknown backbone 'resnet1000'"),
+        (["--views.size_schedule", "[[0, 16], [2, 1]]"], "the backbone takes no images of 1 x 1 pixels"),
+        (
+            ["--views.blur", "1", "--views.blur_kernel", "4"],
+            "no view can be made of --views: kernel_size must",
+        ),
+        (["--views.jitter", "1", "--views.hue", "3"], "no view can be made of --views: hue must be"),
+        (["--training.accelerator", "mps"], "this machine cannot train with training.accelerator=mps"),
     ],
 )
 def test_errors_name_what_to_do(digits: Path, tmp_path: Path, extra: list[str], message: str) -> None:
@@ -242,7 +278,8 @@ def test_the_command_ends_with_a_table(digits: Path, tmp_path: Path, capsys: pyt
         assert word in printed
     command(digits, tmp_path, "--resume", "auto")
     printed = capsys.readouterr().out
-    assert "all 1 epochs were trained before" in printed
+    assert "nothing left to train; " in printed
+    assert "has 1 epoch\n" in printed
     assert "raw pixels" in printed
     assert "images/s" not in printed
 
@@ -290,6 +327,7 @@ def test_the_table_is_judged_by_the_protocols_of_ffcv_eval() -> None:
     ("labels", "message"),
     [
         ([0, 1, -1, 1], r"labels count from 0, but that of image 2 is -1: .* --data\.label null"),
+        ([0, 10**12, 1, 1], r"labels count from 0 to 999,999 at most, but that of image 1 is 1000000000000: "),
         ([0.0, 1.0, 2.0, 1.0], r"labels are whole numbers \(IntField\), but 'label' is FloatField"),
     ],
 )

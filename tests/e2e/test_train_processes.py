@@ -44,21 +44,33 @@ def _losses(folder: Path) -> list[float]:
     return [float(row["loss"]) for row in digits.rows(folder / "steps.csv")]
 
 
-def test_torchrun_goes_on_along_the_curve_of_one_process(data: Path, losses: list[float], tmp_path: Path) -> None:
-    """One process makes the first epoch, two the rest."""
-    fit(digits.configuration(data, tmp_path, *EXTRA, "--training.max_minutes", "1e-9"))
+def _ended_well(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `python ARGUMENTS` prints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_two_processes_go_on_along_the_curve_of_one(data: Path, losses: list[float], tmp_path: Path) -> None:
+    """One process makes the first epoch, two of `ffcv train`'s own the second, two of torchrun's the last."""
+    one_epoch = ("--training.max_minutes", "1e-9")
+    fit(digits.configuration(data, tmp_path, *EXTRA, *one_epoch))
     assert len(_losses(tmp_path)) == 5
+    own = ("--training.devices", "2", "--evaluation.table", "false", "--resume", "auto")
+    done = _ended_well("-m", "ffcv", "train", *digits.arguments(data, tmp_path, *EXTRA, *one_epoch, *own))
+    assert done.stdout.count("trained 2 epochs") == 1
+    assert len(_losses(tmp_path)) == 10
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    command = [sys.executable, *launcher, "-m", "ffcv", "train", *digits.arguments(data, tmp_path, *EXTRA, *QUICK)]
-    command += ["--resume", "auto"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    done = _ended_well(
+        *launcher, "-m", "ffcv", "train", *digits.arguments(data, tmp_path, *EXTRA, *QUICK), "--resume", "auto"
+    )
     assert done.stdout.count("trained 3 epochs") == 1  # rank 0 alone reports
     assert done.stderr.count("note: training.sync_batchnorm is left out") == 1
+    assert "deprecated" not in done.stderr
     assert _losses(tmp_path) == pytest.approx(losses, rel=1e-4)
     assert max(losses) - min(losses) > 0.01  # a curve, not a line
 
@@ -84,7 +96,7 @@ def test_submitit_requeues_what_was_preempted(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     cluster = ("--dist.use_submitit", "1", "--dist.cluster", "local", "--dist.gpus_per_node", "2")
-    config = digits.configuration(data, tmp_path, *EXTRA, *QUICK, *cluster)
+    config = digits.configuration(data, tmp_path, *EXTRA, "--evaluation.table", "false", *cluster)
     job = slurm.submit(config, preempted_once)
     assert job.wait() is None
     outputs = [path.read_text() for path in sorted(job.paths.folder.glob("*_log.*"))]

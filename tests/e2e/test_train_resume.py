@@ -57,8 +57,10 @@ def test_killed_while_saving(data: Path, whole: Path, tmp_path: Path) -> None:
     arguments = digits.arguments(data, tmp_path, *EXTRA, "--resume", "auto")
     assert dying_runs.run(arguments, 6, dying_runs.kill_while_saving) == -9
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["step"] == 6
+    assert len(list(tmp_path.glob("*.tmp"))) == 1  # as large as a checkpoint
     assert dying_runs.run(arguments) == 0
     assert_same_run(whole, tmp_path)
+    assert list(tmp_path.glob("*.tmp")) == []
 
 
 def test_a_signal_saves_at_the_step_boundary(data: Path, whole: Path, tmp_path: Path) -> None:
@@ -91,6 +93,7 @@ def test_killed_in_the_evaluation(data: Path, whole: Path, tmp_path: Path) -> No
     assert dying_runs.run(arguments, 8, dying_runs.kill_in_evaluation) == -9
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["step"] == 10
     assert dying_runs.run(arguments) == 0
+    assert float(digits.rows(tmp_path / "epochs.csv")[1]["seconds"]) == 0  # of those that it did not make
     assert_same_run(whole, tmp_path)
 
 
@@ -98,7 +101,7 @@ def test_a_signal_during_setup_is_noted(data: Path, whole: Path, tmp_path: Path)
     """SIGTERM while the network is made: the first step, which has the news, is the last."""
     arguments = digits.arguments(data, tmp_path, *EXTRA, "--resume", "auto")
     assert dying_runs.run(arguments, -1, dying_runs.terminate, tmp_path / "errors") == EXIT_STATUS
-    assert "stopped by SIGTERM after 1 steps" in (tmp_path / "errors").read_text()
+    assert "stopped by SIGTERM after 1 step:" in (tmp_path / "errors").read_text()
     assert dying_runs.run(arguments) == 0
     assert_same_run(whole, tmp_path)
 

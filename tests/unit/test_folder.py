@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fork_server
 from command_line import run
 from ffcv.data import ImageFolder
 from ffcv.data.beton import read_manifest
@@ -211,19 +210,18 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     for name in (os.fsdecode(b"\xff\xfe"), "dog"):
         save(root / name / "a.jpg")
     (root / "dog" / os.fsdecode(b"\xfd.jpg")).write_text("no image")
-    command = [sys.executable, "-m", "ffcv"]
-    write = subprocess.run([*command, "write", root, out, "--on-error", "skip"], capture_output=True, timeout=120)
-    assert write.returncode == 0, write.stderr
-    assert b"udcfd.jpg: not an image" in write.stderr
+    status, _, errors = fork_server.command(tmp_path, "write", root, out, "--on-error", "skip")
+    assert status == 0, errors
+    assert b"udcfd.jpg: not an image" in errors
     manifest = read_manifest(Reader(out))
     assert manifest is not None
     assert manifest["classes"] == ["dog", r"\udcff\udcfe"]
     assert r"dog/\udcfd.jpg: not an image" in manifest["skipped"]["first"][0][1]
     for arguments in (["info", out], ["verify", out], ["extract", out, tmp_path / "y"], ["merge", tmp_path / "z", out]):
-        done = subprocess.run([*command, *arguments], capture_output=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        status, _, errors = fork_server.command(tmp_path, *arguments)
+        assert status == 0, errors
     named = root.rename(tmp_path / os.fsdecode(b"\xfc"))
     assert ImageFolder(named).manifest()["source"] == r"\udcfc"
-    bad = subprocess.run([*command, "write", named, out], capture_output=True, timeout=120)
-    assert bad.returncode == 1
-    assert bad.stderr.splitlines()[-1].startswith(b"error: ")
+    status, _, errors = fork_server.command(tmp_path, "write", named, out)
+    assert status == 1
+    assert errors.splitlines()[-1].startswith(b"error: ")

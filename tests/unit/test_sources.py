@@ -215,7 +215,7 @@ def test_one_percent_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not out.exists()
     status, stdout, stderr = run(capsys, "write", folder.parent, out, "--on-error", "skip")
     assert status == 0
-    assert "198 images of 1 classes" in stdout
+    assert "198 images of 1 class," in stdout
     for name in ("050.jpg", "150.jpg"):
         assert f"{folder / name}: damaged JPEG" in stderr
     assert "2 of 200 samples were left out" in stderr

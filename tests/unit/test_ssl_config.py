@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from ffcv.ssl import backbones, checkpoint, config, methods
 from ffcv.ssl.config import ModelConfig, ViewConfig
+from ffcv.ssl.errors import ConfigError
 
 
 def parse(line: str) -> config.Config:
@@ -61,6 +63,16 @@ def test_every_recipe_is_complete_and_survives_the_round_trip(recipe: str, tmp_p
         ("--data.train X --optim.clip_norm 0", "optim.clip_norm must be above 0 or null"),
         ("--data.train X --dist.nodes 0", "dist.nodes must be above 0"),
         ("--data.train X --logging.checkpoint_every_steps -1", "checkpoint_every_steps must be 0 or more"),
+        ("--data.train X --simclr.temperatur 1", "unrecognized arguments: .* did you mean --simclr.temperature"),
+        ("--data.train X --model.depths [1,-1]", r"model\.depths must be numbers .*, got \[1, -1\]"),
+        ("--data.train X --model.pretrained true", "convnet has no published weights"),
+        ("--data.train X --model.small_images true", "convnet is for small images as it is"),
+        ("--data.train X --seed -1", r"seed must be in \[0, 2\^63\), got -1"),
+        (f"--data.train X --seed {10**30}", r"seed must be in \[0, 2\^63\)"),
+        ("--data.train X --training.max_minutes -1", "training.max_minutes must be above 0 or null"),
+        ("--data.train X --training.eval_every -1", "training.eval_every must be 0 or more"),
+        ("--data.train X --optim.probe_lr -1", "optim.probe_lr must be 0 or more"),
+        ("--data.train X --views.centre_ratio 2", "views.centre_ratio must be in"),
         ("", "data.train"),
     ],
 )
@@ -68,6 +80,37 @@ def test_errors_are_one_line_and_helpful(line: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         parse(line)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n", r"c\.yaml: expected options such as .*, got a list"),
+        ("hello\n", r"c\.yaml: expected options such as .*, got a str"),
+        ("method: [simclr\n", r"c\.yaml: not a YAML file \(.* line 1"),
+        ("method: simcrl\n", "unknown method 'simcrl': choose one of .*simclr"),
+        ("optimm:\n  lr: 1\n", r"'optimm\.lr' is not accepted; did you mean --optim\.lr,"),
+        ("optim:\n  lrr: 1\n", r"'optim' does not accept option 'lrr'; did you mean --optim\.lr,"),
+        ("simclr:\n  temp: 1\n", r"did you mean --simclr\.temperature,"),
+        ("byol:\n  momentum: 0.9\n", r"byol\.momentum is an option of method byol, but the method is simclr"),
+        ("optim: 5\n", r"optim: expected options such as 'optim: \{...\}', got 5"),
+        ("optim:\n  name: lion\n", "adamw.*sgd.*lars"),
+    ],
+)
+def test_mistakes_in_files_are_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(f"--data.train X --config {tmp_path / 'c.yaml'}")
+    assert "\n" not in str(caught.value)
+
+
+def test_help_names_recipes_methods_and_the_methods_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse("--method dino --help")
+    assert not end.value.code
+    printed = capsys.readouterr().out
+    for word in (*methods.names(), *config.recipes(), "--dino.teacher_temperature", "--views.size_schedule"):
+        assert word in printed
 
 
 def test_missing_config_file() -> None:
@@ -89,6 +132,25 @@ def test_group_normalised_convnet_sees_each_image_alone() -> None:
 def test_unknown_backbone() -> None:
     with pytest.raises(ValueError, match=r"'covnet': 'convnet' is built in, .*near: .*convnet"):
         backbones.build(ModelConfig(backbone="covnet"))
+
+
+def test_sides_that_a_backbone_does_not_take_are_named() -> None:
+    import torchvision_reference  # noqa: F401  (timm imports torchvision)
+
+    pytest.importorskip("timm", reason="the package timm is not installed")
+    vit = backbones.build(ModelConfig(backbone="test_vit"))
+    views = ViewConfig(size=64, size_schedule=((0, 64), (3, 60)), num_local=1, local_size=32)
+    assert views.sides(3) == {64, 32}
+    backbones.require_sides(vit, views.sides(3))
+    with pytest.raises(ConfigError, match=r"takes no images of 60 x 60 pixels: .* divisible by patch size"):
+        backbones.require_sides(vit, views.sides(4))
+    network = backbones.build(ModelConfig())
+    with pytest.raises(ConfigError, match="takes no images of 1 x 1 pixels"):
+        backbones.require_sides(network, {32, 1})
+    network = nn.Conv2d(3, 8, 3)
+    network.num_features = 8
+    with pytest.raises(ConfigError, match=r"makes \[1, 8, 30, 30\] of one image, not \[1, 8\]"):
+        backbones.require_sides(network, {32})
 
 
 def test_backbones_of_timm_and_torchvision_by_name() -> None:
@@ -153,6 +215,12 @@ def test_unreadable_checkpoints(tmp_path: Path) -> None:
     path.write_text("hello")
     with pytest.raises(ValueError, match=r"text\.ckpt: not a readable checkpoint"):
         checkpoint.load(path)
+    # Without torch's advice to load it in the unsafe way.
+    for unsafe in (b"method: simclr\n", pickle.dumps(Path("."), protocol=2)):
+        path.write_bytes(unsafe)
+        with pytest.raises(ValueError, match=r"text\.ckpt: not a readable checkpoint: something else") as caught:
+            checkpoint.load(path)
+        assert "weights" not in str(caught.value)
     torch.save({"format": 99}, path)
     with pytest.raises(ValueError, match="format 99"):
         checkpoint.load(path)

@@ -115,6 +115,22 @@ def test_waiting_and_computing_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
     assert (split.seconds, split.wait_s, split.data_stall) == (16, 12, 0.75)
 
 
+def test_an_epoch_without_a_step_left_took_no_time(tmp_path: Path) -> None:
+    """A run that was stopped in an epoch's evaluation goes on behind its last step, which is timed by nobody."""
+    with RunLog(settings(tmp_path), 4, START, True, CPU) as log:
+        run(log, 0, 4)
+        with log.checkpointing():
+            pass
+    with RunLog(settings(tmp_path), 4, Position(8, 1), True, CPU) as log:
+        log.timed(range(0))  # nobody asks for a batch
+        with log.checkpointing():
+            pass
+        row = log.end_epoch(1)
+        assert (row["seconds"], row["wait_s"], row["data_stall"], row["images_per_s"]) == (0, 0, 0, 0)
+        assert log.train_s == 0
+        assert not log.out_of_time
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: measures its idle time")
 def test_a_busy_gpu_does_not_wait() -> None:
     """A loader that takes 50 ms: all of it is waiting for an idle GPU, none for one that has work for longer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ class Numbers:
         if index == self.fail_at:
             if self.how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "exit":
+                sys.exit("no licence for this photograph")
             raise KeyError("no such photograph")
         return bytes([index % 256]) * (index * 7919 % 60_000), index
 
@@ -253,6 +256,32 @@ def test_a_failing_sample_is_named_and_nothing_is_left(tmp_path: Path, workers: 
     assert 'raise KeyError("no such photograph")' in report
     assert target.read_bytes() == b"older"
     assert os.listdir(tmp_path) == ["x.beton"]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_dataset_that_calls_for_an_exit_is_no_dead_worker(backend: str, on_error: str, tmp_path: Path) -> None:
+    """Nor is it a bad sample to skip, or the end of the whole program."""
+    writer = DatasetWriter(
+        tmp_path / "x.beton",
+        BLOB_AND_LABEL,
+        num_workers=2,
+        backend=backend,
+        on_error=on_error,  # type: ignore[arg-type]
+    )
+    sample = r"sample 33 \(index 33 of the dataset\): SystemExit: no licence for this photograph"
+    with pytest.raises(WriteError, match=sample) as info:
+        writer.from_indexed_dataset(Numbers(80, fail_at=33, how="exit"), chunksize=10)
+    assert info.value.sample_index == 33
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_exit_in_this_thread_is_one(tmp_path: Path) -> None:
+    """It may also come from a signal's handler, whose file must not be said to have a bad sample."""
+    writer = DatasetWriter(tmp_path / "x.beton", BLOB_AND_LABEL, num_workers=1, on_error="skip")
+    with pytest.raises(SystemExit, match="no licence"):
+        writer.from_indexed_dataset(Numbers(80, fail_at=33, how="exit"), chunksize=10)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_dying_worker_ends_the_write(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ffcv._words import counted
 from ffcv.cli.extras import need_training
 
 
@@ -78,6 +79,12 @@ def summarise(checkpoint: Path, data: Path, options: EvalOptions) -> dict[str, A
         evaluate.features_of(found.encoder, test_part, config, device)[None],
         evaluate.read_labels(test_part, label).to(device),
     )
+    if unknown := int((~torch.isin(test.labels, train.labels)).sum()):
+        print(
+            f"note: {unknown:,} of {counted(len(test.labels), 'test image')} have labels that no training image has: "
+            "they count as wrong",
+            file=sys.stderr,
+        )
     results = judge(train, test, protocols.Options(k=options.k, seed=options.seed))
     return {
         "checkpoint": str(found.path),
@@ -134,10 +141,11 @@ def _say_if_seen(trained: Any, config: Any) -> None:
 
 def _table(summary: dict[str, Any]) -> Table:
     few = "" if summary["few_shot"] is None else f" ({summary['few_shot']:g} of them, seed {summary['seed']})"
+    images, classes = counted(summary["test_images"], "image"), counted(summary["classes"], "class")
     table = Table(
-        title=f"{summary['protocol']} on {summary['test_images']:,} images of {summary['classes']} classes",
-        caption=f"{summary['method']}, {summary['backbone']}, {summary['epochs']} epochs; "
-        f"{summary['train_labels']:,} labels{few}",
+        title=f"{summary['protocol']} on {images} of {classes}",
+        caption=f"{summary['method']}, {summary['backbone']}, {counted(summary['epochs'], 'epoch')}; "
+        f"{counted(summary['train_labels'], 'label')}{few}",
     )
     for heading, justify in (("setting", "left"), ("top-1 %", "right"), ("top-5 %", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from ffcv._words import counted
 from ffcv.cli.progress import progress_bar
 from ffcv.cli.select import select
 from ffcv.data.beton import read_manifest, read_value
@@ -60,7 +61,7 @@ def extract(file: Path, folder: Path, option: str | None, custom_fields: Mapping
         raise FormatError(
             f"{file}: {bad:,} of {len(samples):,} samples are bad, and listed above; the others are in {folder}"
         )
-    Console().print(f"{folder}: {len(samples):,} samples", highlight=False, markup=False, soft_wrap=True)
+    Console().print(f"{folder}: {counted(len(samples), 'sample')}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _label(reader: Reader, sample: int) -> int | None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ffcv._words import counted
 from ffcv.data.beton import read_manifest
 from ffcv.errors import storable
 from ffcv.fields import NDArrayField, RGBImageField, TorchTensorField
@@ -84,7 +85,7 @@ def _histogram(values: np.ndarray) -> dict[str, int]:
 def _print(summary: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(
-        f"{summary['path']}: {summary['num_samples']:,} samples, {summary['file_bytes'] / 2**20:,.1f} MiB, "
+        f"{summary['path']}: {counted(summary['num_samples'], 'sample')}, {summary['file_bytes'] / 2**20:,.1f} MiB, "
         f"pages of {summary['page_size'] / 2**20:g} MiB",
         soft_wrap=True,
         markup=False,
@@ -102,7 +103,7 @@ def _print(summary: dict[str, Any]) -> None:
     console.print(f"has {', '.join(extras)}" if extras else "has no checksums")
     if classes := manifest.get("classes"):
         shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
-        console.print(f"{len(classes):,} classes: {shown}", soft_wrap=True, markup=False)
+        console.print(f"{counted(len(classes), 'class')}: {shown}", soft_wrap=True, markup=False)
 
 
 def _bars(name: str, histogram: dict[str, int]) -> Table:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ffcv._words import counted
 from ffcv.cli.extras import need_training
 from ffcv.errors import one_line
 
@@ -32,7 +33,7 @@ def train(ctx: typer.Context) -> None:
     try:
         run(settings)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
+        print(f"{stopped}\n", end="", file=sys.stderr)  # in one piece, beside other processes
         raise typer.Exit(EXIT_STATUS) from None
 
 
@@ -45,14 +46,15 @@ def run(settings: Config) -> None:
     done = fit(settings)
     if not done.is_main:
         return
+    settings = done.config
     console = Console(highlight=False, soft_wrap=True)
     if done.train_s:
         console.print(
-            f"trained {done.epochs} epochs in {done.train_s / 60:.1f} minutes at {done.images_per_s:,.0f} images/s; "
-            f"wrote {done.checkpoint}"
+            f"trained {counted(done.epochs, 'epoch')} in {done.train_s / 60:.1f} minutes at "
+            f"{done.images_per_s:,.0f} images/s; wrote {done.checkpoint}"
         )
     else:
-        console.print(f"all {done.epochs} epochs were trained before; {done.checkpoint} has them")
+        console.print(f"nothing left to train; {done.checkpoint} has {counted(done.epochs, 'epoch')}")
     if settings.data.label is None or len(done.parts[1]) == 0:
         console.print("no labels or no held-out images: nothing to evaluate")
     elif settings.evaluation.table:

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from ffcv._words import counted
 from ffcv.cli.progress import progress_bar
 from ffcv.cli.select import select
 from ffcv.data import BetonSource, ImageReader, Source, open_source
@@ -171,11 +172,11 @@ def _write_file(
     if len(writer.skipped) > _LISTED:
         report.print(f"... and {len(writer.skipped) - _LISTED:,} more", highlight=False)
     written = len(indices) - len(writer.skipped)
-    classes = "" if dataset.classes is None else f" of {len(dataset.classes):,} classes"
+    classes = "" if dataset.classes is None else f" of {counted(len(dataset.classes), 'class')}"
     if isinstance(dataset, LabelledImages) and dataset.labels is None:
         classes = ", no labels"
     Console().print(
-        f"{path}: {written:,} images{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
+        f"{path}: {counted(written, 'image')}{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -53,6 +53,25 @@ def build(config: ModelConfig) -> nn.Module:
 def channels_last(module: Module) -> Module:
     """The module with its convolutions in the memory layout that is fastest on CPUs and on tensor cores."""
     return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+@torch.no_grad()
+def require_sides(network: nn.Module, sides: Iterable[int]) -> None:
+    """Try one image of each side, so that a side that comes late in training does not end it there.
+
+    Raises:
+        ConfigError: the network does not map images of a side to vectors.
+    """
+    was_training = network.training
+    network.eval()
+    for side in sorted(sides):
+        try:
+            found = network(torch.zeros(1, 3, side, side)).shape
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ConfigError(f"the backbone takes no images of {side} x {side} pixels: {one_line(error)}") from None
+        if found != (1, network.num_features):
+            raise ConfigError(f"the backbone makes {list(found)} of one image, not [1, {network.num_features}]")
+    network.train(was_training)
 
 
 def synchronise_batchnorm(module: nn.Module) -> None:

@@ -197,7 +197,7 @@ def _lines(epochs: Columns, title: str, label: str, series: list[Series], percen
     axis.set_ylabel(label)
     _draw(axis, epochs, series)
     if percent:
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         highest = max(float(np.nanmax(each.values)) for each in series)
         axis.set_ylim(0, min(1.02, highest * 1.1))
     elif all(np.nanmin(each.values) >= 0 for each in series):
@@ -243,7 +243,8 @@ def _figure(rows: int, size: tuple[float, float] = (5.6, 3.5)) -> tuple[Figure, 
 
 
 def _steps_per_epoch(history: History) -> float:
-    return float(np.sum(history.steps["epoch"] == history.steps["epoch"][0]))
+    # A run that went on from another folder's checkpoint has a part of its first epoch only.
+    return float(np.unique(history.steps["epoch"], return_counts=True)[1].max())
 
 
 def _svg(figure: Figure) -> str:

@@ -6,6 +6,7 @@ import os
 import random
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,12 @@ def save(path: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_halves(folder: Path) -> None:
+    """Delete what runs that were killed in `save` left in the folder: each is as large as a checkpoint."""
+    for half in folder.glob("*.ckpt.*.tmp"):
+        half.unlink(missing_ok=True)
+
+
 def load(path: Path) -> dict[str, Any]:
     """What `save` wrote, on the CPU.
 
@@ -66,6 +73,8 @@ def load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such checkpoint; start without --resume, or with --resume auto")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:  # its message is about options of torch.load
+        raise ConfigError(f"{path}: not a readable checkpoint: something else, or it holds more than data") from None
     except Exception as error:
         # Damaged bytes make torch's reader raise almost anything (RuntimeError, KeyError, EOFError, ...).
         raise ConfigError(f"{path}: not a readable checkpoint ({one_line(error)[:100]})") from None

@@ -14,12 +14,13 @@ import torch.distributed as dist
 from rich.table import Table
 from torch import Tensor, nn
 
-from ffcv.fields import Field, IntField
+from ffcv._words import counted
+from ffcv.fields import Field, IntField, RGBImageField
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 from ffcv.ssl import backbones, probes, protocols
-from ffcv.ssl.config import Config, EvalConfig
+from ffcv.ssl.config import Config, DataConfig, EvalConfig
 from ffcv.ssl.distributed import gather, loader_threads, world_size
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.methods import Method
@@ -59,6 +60,10 @@ TABLE_BYTES = 1 << 30
 """Most memory that the features of one representation may take in `compare`; 'ffcv eval' has no such bound."""
 
 
+MAX_LABEL = 999_999
+"""Probes have weights for each number up to the largest: numbers beyond are identifiers, not classes."""
+
+
 @dataclass(frozen=True)
 class Score:
     """Accuracies on held-out images, 0..1; over several draws of labels their mean and standard deviation."""
@@ -77,8 +82,8 @@ def parts(config: Config) -> Parts:
         ConfigError: one of the parts would be empty.
     """
     if config.data.val is not None:
-        return _with_fields(config.data.train, config), _with_fields(config.data.val, config)
-    everything = _with_fields(config.data.train, config)
+        return _with_images(config.data.train, config), _with_images(config.data.val, config)
+    everything = _with_images(config.data.train, config)
     number = len(everything)
     cut = round(number * config.data.held_out)
     order = np.random.default_rng(config.seed).permutation(number)
@@ -100,25 +105,37 @@ def whole(path: str) -> Part:
     return Part(path, np.arange(reader.num_samples), reader.fields)
 
 
-def _with_fields(path: str, config: Config) -> Part:
-    """The file, which has the fields that `config` names."""
-    part = whole(path)
-    for role in ("image", "label"):
-        name = getattr(config.data, role)
-        if name is not None and name not in part.fields:
-            raise ConfigError(
-                f"{path}: has no field {name!r} but {', '.join(part.fields)}: set --data.{role}"
-                + (" (null for none)" if role == "label" else "")
-            )
+def _with_images(path: str, config: Config) -> Part:
+    """The file, which has the image field that `config` names."""
+    part, name = whole(path), config.data.image
+    if name not in part.fields:
+        raise ConfigError(_no_field(part, name, "set --data.image"))
+    if not isinstance(kind := part.fields[name], RGBImageField):
+        raise ConfigError(f"{path}: {name!r} is {type(kind).__name__}, no image: name another field with --data.image")
     return part
+
+
+def _no_field(part: Part, name: str, advice: str) -> str:
+    return f"{part.path}: has no field {name!r} but {', '.join(part.fields)}: {advice}"
+
+
+def with_labels_there_are(config: Config, train: Part) -> Config:
+    """`config`, with `data.label` null where nobody named a label field and the training file has none of the usual
+    name: images alone are enough to train on."""
+    label = config.data.label
+    if label != DataConfig.label or label in train.fields:
+        return config
+    return replace(config, data=replace(config.data, label=None))
 
 
 def read_labels(part: Part, field: str) -> Tensor:
     """The labels int64 [N] in the file's order, without touching the images.
 
     Raises:
-        ConfigError: the field does not hold whole numbers, or one is below 0.
+        ConfigError: there is no such field, it does not hold whole numbers, or one is below 0 or above `MAX_LABEL`.
     """
+    if field not in part.fields:
+        raise ConfigError(_no_field(part, field, "set --data.label (null for none)"))
     kind = part.fields[field]
     if not isinstance(kind, IntField):
         raise ConfigError(
@@ -135,11 +152,13 @@ def read_labels(part: Part, field: str) -> Tensor:
         pipelines={**part.without(field), field: [IntDecoder(), ToTensor(), Squeeze(1)]},
     )
     labels = torch.cat([getattr(batch, field).long() for batch in loader])
-    if (labels < 0).any():
-        first = int((labels < 0).nonzero()[0])
+    if len(wrong := ((labels < 0) | (labels > MAX_LABEL)).nonzero()[:, 0]):
+        first = int(wrong[0])
+        bound = "" if labels[first] < 0 else f" to {MAX_LABEL:,} at most"
         raise ConfigError(
-            f"{part.path}: labels count from 0, but that of image {part.indices[first]} is {int(labels[first])}: "
-            "choose the labelled images when writing the file, or train without labels by --data.label null"
+            f"{part.path}: labels count from 0{bound}, but that of image {part.indices[first]} is "
+            f"{int(labels[first])}: write the file with the classes' numbers, of labelled images alone, or train "
+            "without labels by --data.label null"
         )
     return labels
 
@@ -312,12 +331,12 @@ def table(scores: dict[str, Score], parts: Parts, config: Config, images_per_s: 
     train, test = parts
     per_class = config.evaluation.labels_per_class
     labels = (
-        f"{len(train):,} labels"
+        counted(len(train), "label")
         if per_class is None
-        else (f"{per_class} labels a class, {config.evaluation.draws} draws (mean ± deviation)")
+        else (f"{counted(per_class, 'label')} a class, {counted(config.evaluation.draws, 'draw')} (mean ± deviation)")
     )
     result = Table(
-        title=f"Accuracy on {len(test):,} held-out images",
+        title=f"Accuracy on {counted(len(test), 'held-out image')}",
         caption=labels + (f"; trained at {images_per_s:,.0f} images/s" if images_per_s else ""),
     )
     for heading in ("representation", "k-NN %", "linear probe %"):

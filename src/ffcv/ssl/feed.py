@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from ffcv._words import counted
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.ssl import evaluate
@@ -40,8 +41,8 @@ class Feed:
         data, training = config.data, config.training
         if len(part) < training.batch_size:
             raise ConfigError(
-                f"{part.path}: {len(part)} training images are less than one batch; "
-                f"choose training.batch_size below {training.batch_size}"
+                f"{part.path}: {counted(len(part), 'training image')}, less than one batch: "
+                f"choose a training.batch_size of up to {len(part)}, got {training.batch_size}"
             )
         self._method, self._view_config, self._label = method, config.views, data.label
         self._views = method.views(config.views)

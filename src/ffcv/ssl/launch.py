@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -12,8 +14,11 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch.nn.parallel import DistributedDataParallel
 
 from ffcv.cores import available_cores
+from ffcv.errors import one_line
 from ffcv.ssl.config import TrainingConfig
 from ffcv.ssl.errors import ConfigError
 
@@ -33,16 +38,18 @@ def launch(training: TrainingConfig) -> Fabric:
     training.images_at_once(devices * nodes)
     if training.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError("training.accelerator is gpu, but torch finds none: choose cpu, or auto")
-    fabric = Fabric(
-        accelerator=training.accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        # Buffers that matter (queues, centres) are the same on all ranks, and running statistics are rank 0's when it
-        # saves or judges: none needs to be sent in every step.
-        strategy=DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto",
-        precision=_precision(training),  # pyright: ignore[reportArgumentType]
-        plugins=[cluster],
-    )
+    try:
+        fabric = Fabric(
+            accelerator=training.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy=DDPStrategy(**_without_buffers()) if devices * nodes > 1 else "auto",
+            precision=_precision(training),  # pyright: ignore[reportArgumentType]
+            plugins=[cluster],
+        )
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        told = f"training.accelerator={training.accelerator}, devices={devices}, precision={training.precision}"
+        raise ConfigError(f"this machine cannot train with {told}: {one_line(error)}") from None
     fabric.launch()
     torch.backends.cudnn.benchmark = True  # few shapes, each thousands of times
     if fabric.device.type == "cpu":
@@ -51,6 +58,13 @@ def launch(training: TrainingConfig) -> Fabric:
         if training.sync_batchnorm and fabric.world_size > 1 and fabric.is_global_zero:
             print("note: training.sync_batchnorm is left out: torch has it for GPUs alone", file=sys.stderr)
     return fabric
+
+
+def _without_buffers() -> dict[str, Any]:
+    """Buffers that matter (queues, centres) are the same on all ranks, and running statistics are rank 0's when it
+    saves or judges: none needs to be sent in every step. torch 2.13 has a new name for that, and warns of the old."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 
 
 def _started_by_srun() -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffcv._words import counted
 from ffcv.errors import OUR_ERRORS, message_of
 from ffcv.ssl import charts, pictures, trained
 from ffcv.ssl.history import History, read
@@ -60,7 +61,7 @@ def report(folder: Path, images: int = 2000, seed: int = 0, device: str = "auto"
     done, planned = int(history.epochs["epoch"][-1]) + 1, config.training.epochs
     title = f"{config.method} · {config.model.backbone}"
     subtitle = (
-        f"{done:,} of {_counted(planned, 'epoch')}, {config.training.batch_size} images a step, seed {config.seed}; "
+        f"{done:,} of {counted(planned, 'epoch')}, {config.training.batch_size} images a step, seed {config.seed}; "
         f"trained on {config.data.train}"
     )
     body = [
@@ -114,7 +115,7 @@ def _features(folder: Path, images: int, seed: int, device_name: str) -> list[st
     return [
         "<h2>Features</h2>",
         f"<p class=note>Of {len(sample.unit):,} {which} drawn with seed {seed}, centre crops, after "
-        f"{_counted(found.epochs, 'epoch')}; {found.num_features} features an image, scaled to length 1.</p>",
+        f"{counted(found.epochs, 'epoch')}; {found.num_features} features an image, scaled to length 1.</p>",
         f"<div class=charts>{''.join(_maps(sample, seed))}</div>",
         "<h2>Nearest neighbours</h2>",
         *_neighbours(sample, found, seed),
@@ -176,10 +177,6 @@ def _facts(history: History) -> str:
         return f"<table class=facts>{''.join(cells)}</table>"
 
     return f"<div class=columns>{table(run)}{table(history.environment)}</div>"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _duration(seconds: float) -> str:

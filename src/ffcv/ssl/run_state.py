@@ -72,6 +72,8 @@ class RunState:
         if self._fabric.is_global_zero and (path is None or path.resolve() != self.path.resolve()):
             for name in ("last.ckpt", "diverged.ckpt", "wandb-run-id.txt"):
                 self.path.with_name(name).unlink(missing_ok=True)
+        if self._fabric.is_global_zero:
+            checkpoint.remove_halves(self.path.parent)
         if state is None:
             self._seed(0)
             return Position(0, 0)
@@ -108,7 +110,10 @@ def resumed_from(config: Config) -> Path | None:
     own = Path(config.logging.folder) / "last.ckpt"
     if config.resume == "auto":
         return own if own.is_file() else None
-    return None if config.resume is None else Path(config.resume)
+    if config.resume is None:
+        return None
+    given = Path(config.resume)
+    return given / "last.ckpt" if given.is_dir() else given
 
 
 def require_free_folder(config: Config) -> None:

@@ -36,7 +36,8 @@ class StallClock:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._open: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
-        self._began = self._wait_s = 0.0
+        self._began: float | None = None
+        self._wait_s = 0.0
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """The loader's batches; the clock starts with the first request."""
@@ -62,14 +63,19 @@ class StallClock:
         """What is done here does not count."""
         asked = time.perf_counter()
         yield
-        self._began += time.perf_counter() - asked
+        if self._began is not None:
+            self._began += time.perf_counter() - asked
 
     def stop(self) -> Split:
-        """The split since the first request, once everything asked of the device is done."""
+        """The split since the first request, once everything asked of the device is done; nothing without a request."""
+        if self._began is None:
+            return Split(0.0, 0.0)
         if self._cuda:
             torch.cuda.synchronize()
             self._settle()
-        return Split(time.perf_counter() - self._began, self._wait_s)
+        split = Split(time.perf_counter() - self._began, self._wait_s)
+        self._began = None
+        return split
 
     def _event(self) -> torch.cuda.Event | None:
         if not self._cuda:

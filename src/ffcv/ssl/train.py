@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from ffcv._words import counted
 from ffcv.ssl import backbones, evaluate, methods, optim, readout
 from ffcv.ssl.config import Config
 from ffcv.ssl.distributed import average_gradients, equal_shares, from_all_ranks
@@ -32,6 +34,7 @@ class Run:
     """What a training run leaves.
 
     Attributes:
+        config: that it was made with; `data.label` is null where the file has no labels.
         backbone: the trained encoder.
         device: where it is.
         parts: the images that it was trained on, and those held out.
@@ -42,6 +45,7 @@ class Run:
         is_main: whether this is the process that reports (rank 0).
     """
 
+    config: Config
     backbone: nn.Module
     device: torch.device
     parts: evaluate.Parts
@@ -71,7 +75,12 @@ def _fit(config: Config, signals: StopSignals) -> Run:
     training, logging = config.training, config.logging
     require_free_folder(config)
     parts = train_part, val_part = evaluate.parts(config)
+    asked_for, config = config, evaluate.with_labels_there_are(config, train_part)
     fabric = launch(training)
+    if config is not asked_for and fabric.is_global_zero:
+        print(
+            f"note: {train_part.path} has no field {asked_for.data.label!r}: training without probes", file=sys.stderr
+        )
     method, probe = _modules(config, evaluate.count_classes(config, train_part, val_part), fabric)
     model, optimizer = fabric.setup(method, optim.build(method, config.optim))
     probe_optimizer = optim.build_probe(probe, config.optim)
@@ -155,6 +164,7 @@ def _fit(config: Config, signals: StopSignals) -> Run:
     feed.close()
 
     return Run(
+        config=config,
         backbone=method.encoder,
         device=fabric.device,
         parts=parts,
@@ -170,6 +180,7 @@ def _modules(config: Config, classes: int | None, fabric: Fabric) -> tuple[metho
     """The method and its online probe, with the initial weights of `config.seed` on every rank."""
     torch.manual_seed(config.seed)
     backbone = backbones.build(config.model)
+    backbones.require_sides(backbone, config.views.sides(config.training.epochs))
     method = backbones.channels_last(methods.load(config.method)(backbone, config.options))
     if config.training.sync_batchnorm and fabric.world_size > 1 and fabric.device.type == "cuda":
         backbones.synchronise_batchnorm(method)
@@ -196,5 +207,5 @@ def _diverged(loss: float, lr: float, at: Position, state: RunState) -> Diverged
 
 def _interrupted(signals: StopSignals, at: Position, state: RunState) -> Interrupted:
     name = "a signal to another process" if signals.received is None else Signals(signals.received).name
-    message = f"stopped by {name} after {at.step} steps: {state.path} goes on from there with --resume auto"
+    message = f"stopped by {name} after {counted(at.step, 'step')}: {state.path} goes on from there with --resume auto"
     return Interrupted(message, signals.received)

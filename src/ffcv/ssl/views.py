@@ -9,6 +9,7 @@ import numpy as np
 
 from ffcv import transforms as T
 from ffcv.ssl.config import ViewConfig
+from ffcv.ssl.errors import ConfigError
 
 
 def augment(config: ViewConfig) -> list[Any]:
@@ -32,9 +33,19 @@ def local_views(config: ViewConfig) -> list[list[Any]]:
 
 
 def distort(config: ViewConfig) -> list[Any]:
-    """Crop, flip, colour, grayscale, blur, solarise, in SimCLR's order (its appendix A)."""
-    size = (config.size, config.size)
-    c = config
+    """Crop, flip, colour, grayscale, blur, solarise, in SimCLR's order (its appendix A).
+
+    Raises:
+        ConfigError: a number is none that the operation takes.
+    """
+    try:
+        return _distort(config)
+    except ValueError as error:
+        raise ConfigError(f"no view can be made of --views: {error}") from None
+
+
+def _distort(c: ViewConfig) -> list[Any]:
+    size = (c.size, c.size)
     pipeline: list[Any] = [T.RandomResizedCrop(size, scale=tuple(c.scale), ratio=tuple(c.ratio))]
     if c.flip:
         pipeline.append(T.RandomHorizontalFlip(c.flip))

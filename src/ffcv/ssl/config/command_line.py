@@ -7,12 +7,16 @@ import importlib.resources
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from ffcv.errors import one_line
 from ffcv.ssl.config.whole import Config
 from ffcv.ssl.errors import ConfigError
+
+GROUPS = tuple(field.name for field in fields(Config) if is_dataclass(get_type_hints(Config)[field.name]))
+"""Options of `Config` that have options of their own."""
 
 
 def recipes() -> list[str]:
@@ -28,7 +32,7 @@ def parse(arguments: Sequence[str]) -> Config:
         ConfigError: an unknown recipe, method or option (the message names the nearest), or a bad value.
         FileNotFoundError: no such `--config` file.
     """
-    from jsonargparse import ArgumentError
+    from jsonargparse import ArgumentError, Namespace
 
     arguments = _expand_recipe(list(arguments))
     method = _method_of(arguments)
@@ -38,6 +42,9 @@ def parse(arguments: Sequence[str]) -> Config:
     except ArgumentError as error:
         raise ConfigError(_explain(error, parser, method)) from None
     namespace.pop("config", None)
+    for group in (*GROUPS, method):
+        if not isinstance(namespace[group], Namespace):
+            raise ConfigError(f"{group}: expected options such as '{group}: {{...}}', got {namespace[group]!r}")
     build = getattr(parser, "instantiate", None) or parser.instantiate_classes
     values = dict(build(namespace).items())
     return Config(options=values.pop(method), **values)
@@ -80,7 +87,11 @@ def _parser(method: str) -> Any:
     parser = ArgumentParser(
         prog="ffcv train",
         exit_on_error=False,
-        description=(f"Train an encoder without labels. --recipe NAME starts from one of: {', '.join(recipes())}."),
+        allow_abbrev=False,
+        description=(
+            f"Train an encoder without labels. --recipe NAME starts from one of: {', '.join(recipes())}. --method is "
+            f"one of: {', '.join(methods.names())}; each has options of its own, which --method NAME --help shows."
+        ),
     )
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file; later options override it")
     parser.add_class_arguments(Config, None, skip={"options"})
@@ -103,18 +114,34 @@ def _expand_recipe(arguments: list[str]) -> list[str]:
 
 def _method_of(arguments: list[str]) -> str:
     """The method is looked up ahead of everything else, because it decides which options there are."""
-    import yaml
-
     method = "simclr"
     pairs = [a.split("=", 1) if "=" in a else arguments[i : i + 2] for i, a in enumerate(arguments)]
     for key, *value in pairs:
         if key == "--config" and value:
-            if not Path(value[0]).is_file():
-                raise FileNotFoundError(f"{value[0]}: no such configuration file")
-            method = (yaml.safe_load(Path(value[0]).read_text()) or {}).get("method", method)
+            method = _read(Path(value[0])).get("method", method)
         elif key == "--method" and value:
             method = value[0]
     return method
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a configuration file says.
+
+    Raises:
+        ConfigError: it is no YAML, or no mapping.
+        FileNotFoundError: there is none.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such configuration file")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file ({one_line(error)})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected options such as 'optim: {{lr: 0.001}}', got a {type(values).__name__}")
+    return values
 
 
 def _explain(error: Exception, parser: Any, method: str) -> str:
@@ -128,10 +155,12 @@ def _explain(error: Exception, parser: Any, method: str) -> str:
             f"{foreign[0]} is an option of method {foreign[1]}, but the method is {method}: "
             f"set --method {foreign[1]}, or leave the option (or the recipe that sets it) out"
         )
-    unknown = re.search(r"(?:unrecognized arguments?:|[Kk]ey) '?\"?(--)?([\w.]+)", message)
+    of_group = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
+    alone = re.search(r"(?:unrecognized arguments?:|[Kk]ey|Option) '?\"?(?:--)?([\w.]+)", message)
+    unknown = f"{of_group[1]}.{of_group[2]}" if of_group else alone[1] if alone else None
     options = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
-    if unknown and unknown[2] not in options:
-        near = difflib.get_close_matches(unknown[2], options, n=3, cutoff=0.5)
+    if unknown is not None and unknown not in options:
+        near = difflib.get_close_matches(unknown, options, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join('--' + n for n in near)}?" if near else "see ffcv train --help"
         message += f"; {hint}"
     return message

@@ -18,7 +18,8 @@ class DataConfig:
         val: the `.beton` file to evaluate on; without it a share of `train` is held out.
         held_out: that share, drawn once by `seed`; the encoder never sees it, with or without labels.
         image: name of the image field.
-        label: name of the label field; null where there are no labels (then nothing is evaluated).
+        label: name of the label field; null to leave labels alone, as where the file has no field 'label' (then nothing
+            is evaluated).
         num_workers: threads of each process's loader, -1 to share the machine's cores among its processes.
         os_cache: keep the file in the operating system's cache (False: read page by page, for files beyond
             memory).
@@ -105,8 +106,14 @@ class ViewConfig:
         for name in (*shared, "second_blur", "second_solarize", "local_blur"):
             p = getattr(self, name)
             check(p is None or 0 <= p <= 1, f"views.{name} is a probability, got {p}")
+        check(0 < self.centre_ratio <= 1, f"views.centre_ratio must be in (0, 1], got {self.centre_ratio}")
         check(self.num_local >= 0, f"views.num_local must be 0 or more, got {self.num_local}")
         check(min(self.std) > 0, f"views.std must be above 0, got {self.std}")
+
+    def sides(self, epochs: int) -> set[int]:
+        """All sides that views have in so many epochs, or in evaluation, pixels."""
+        local = {self.local_size} if self.num_local else set()
+        return {self.size, *map(self.size_at, range(epochs)), *local}
 
     def size_at(self, epoch: int) -> int:
         """Side of the large views in `epoch`, from 0, pixels."""

@@ -31,7 +31,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(self.width > 0, f"model.width must be above 0, got {self.width}")
-        check(len(self.depths) > 0, "model.depths must name one stage or more")
+        check(
+            len(self.depths) > 0 and min(self.depths) >= 0,
+            f"model.depths must be numbers of blocks, 0 or more, of one stage or more, got {list(self.depths)}",
+        )
+        ours = self.backbone == "convnet"
+        check(not (ours and self.pretrained), "model.pretrained: convnet has no published weights")
+        check(not (ours and self.small_images), "model.small_images: convnet is for small images as it is")
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class OptimConfig:
     probe_lr: float = 3e-3
 
     def __post_init__(self) -> None:
-        for name in ("lr", "weight_decay", "warmup_epochs"):
+        for name in ("lr", "weight_decay", "warmup_epochs", "final_ratio", "probe_lr"):
             check(getattr(self, name) >= 0, f"optim.{name} must be 0 or more, got {getattr(self, name)}")
         check(all(0 <= beta < 1 for beta in self.betas), f"optim.betas must be in [0, 1), got {self.betas}")
         check(0 <= self.momentum < 1, f"optim.momentum must be in [0, 1), got {self.momentum}")
@@ -112,6 +118,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         threads = self.cpu_threads
+        minutes = self.max_minutes
+        check(minutes is None or minutes > 0, f"training.max_minutes must be above 0 or null, got {minutes}")
+        check(self.eval_every >= 0, f"training.eval_every must be 0 or more, got {self.eval_every}")
         check(threads is None or threads > 0, f"training.cpu_threads must be above 0 or null, got {threads}")
         check(self.epochs > 0, f"training.epochs must be above 0, got {self.epochs}")
         check(self.devices > 0, f"training.devices must be above 0, got {self.devices}")
