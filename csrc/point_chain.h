@@ -37,17 +37,19 @@ private:
     void pass(const Planar& view, size_t first_step, size_t last_step, Finish finish) {
         const size_t pixels = view.plane_size();
         const size_t most = first_step == last_step ? pixels : tile_pixels;
+        if (first_step != last_step)
+            kernels().plan_points(steps_.data() + first_step, static_cast<int>(last_step - first_step), program_);
         for (size_t begin = 0; begin < pixels; begin += most) {
             const Planar part{view.data + begin, 1, static_cast<int>(std::min(most, pixels - begin)),
                               view.plane_stride};
-            if (first_step != last_step)
-                kernels().points(part, steps_.data() + first_step, static_cast<int>(last_step - first_step));
+            if (first_step != last_step) kernels().points(part, program_);
             finish(part, begin);
         }
     }
 
     void add_color_jitter(const float* parameters);
 
+    PointProgram program_;
     std::vector<PointStep> steps_;
     std::vector<size_t> contrasts_;  // which steps blend with the view's mean grey
 };

@@ -17,6 +17,12 @@ Floats luma(const Colour& c) {
     return truncate((c.r * 19595.0f + c.g * 38470.0f + c.b * 7471.0f + 32768.0f) * 0x1p-16f);
 }
 
+// The same from pairs of words, red and green, green and blue: green's weight is more than a word, and taken in halves.
+Ints luma(Words red_green, Words green_blue) {
+    const Ints most = add_pair_products(Ints{} + 32768, red_green, pair(19595, 19235));
+    return add_pair_products(most, green_blue, pair(19235, 7471)) >> 16;
+}
+
 // Pillow's Image.blend: from `base` (factor 0) to `value` (factor 1) and beyond.
 Floats blend(Floats base, Floats value, float factor) {
     return truncate(smaller(larger(base + factor * (value - base), Floats{}), Floats{} + 255.0f));
@@ -111,17 +117,79 @@ void write(const float* values, size_t count, uint8_t* out) {
     for (; i < count; ++i) out[i] = static_cast<uint8_t>(static_cast<int>(values[i]));
 }
 
+#if defined(__AVX512VBMI__)
+
+constexpr bool can_look_up = true;
+
+// `values` become what `table` has for them: two shuffles of 128 bytes, of which the values' highest bits choose.
+void look_up(const uint8_t* table, size_t count, uint8_t* values) {
+    __m512i parts[4];
+    for (int i = 0; i < 4; ++i) parts[i] = _mm512_loadu_si512(table + 64 * i);
+    for (size_t i = 0; i < count; i += 64) {
+        const __mmask64 there = count - i >= 64 ? ~__mmask64{0} : (__mmask64{1} << (count - i)) - 1;
+        const __m512i value = _mm512_maskz_loadu_epi8(there, values + i);
+        const __m512i low = _mm512_permutex2var_epi8(parts[0], value, parts[1]);
+        const __m512i high = _mm512_permutex2var_epi8(parts[2], value, parts[3]);
+        const __m512i found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(value), low, high);
+        _mm512_mask_storeu_epi8(values + i, there, found);
+    }
+}
+
+#else
+
+constexpr bool can_look_up = false;  // computing is faster
+
+void look_up(const uint8_t* table, size_t count, uint8_t* values) {
+    for (size_t i = 0; i < count; ++i) values[i] = table[values[i]];
+}
+
+#endif
+
+// What a step makes of a channel's value does not depend on the other channels.
+bool takes_single_values(const PointStep& step) {
+    return step.code == PointCode::blend || step.code == PointCode::solarize || step.code == PointCode::posterize;
+}
+
+// What such steps make of each value; false if there are none.
+bool tabulate(const PointStep* begin, const PointStep* end, uint8_t* table) {
+    if (begin == end) return false;
+    Tile tile;
+    tile.pixels = 256;
+    for (size_t i = 0; i < tile.pixels; ++i) tile.r[i] = tile.g[i] = tile.b[i] = static_cast<float>(i);
+    for (; begin != end; ++begin) tile.apply(*begin);
+    write(tile.r, tile.pixels, table);
+    return true;
+}
+
 }  // namespace
 
-void points(const Planar& view, const PointStep* steps, int count) {
+void plan_points(const PointStep* steps, int count, PointProgram& to) {
+    to.begin = steps;
+    to.end = steps + count;
+    if (can_look_up) {
+        while (to.begin != to.end && takes_single_values(*to.begin)) ++to.begin;
+        while (to.begin != to.end && takes_single_values(to.end[-1])) --to.end;
+    }
+    to.looks_up_first = tabulate(steps, to.begin, to.first);
+    to.looks_up_last = tabulate(to.end, steps + count, to.last);
+}
+
+void points(const Planar& view, const PointProgram& program) {
     const size_t n = view.plane_size();
     Tile tile;
     for (size_t begin = 0; begin < n; begin += tile_pixels) {
         tile.pixels = n - begin < tile_pixels ? n - begin : tile_pixels;
-        float* const planes[] = {tile.r, tile.g, tile.b};
-        for (int channel = 0; channel < 3; ++channel) read(view.plane(channel) + begin, tile.pixels, planes[channel]);
-        for (int i = 0; i < count; ++i) tile.apply(steps[i]);
-        for (int channel = 0; channel < 3; ++channel) write(planes[channel], tile.pixels, view.plane(channel) + begin);
+        uint8_t* const bytes[] = {view.plane(0) + begin, view.plane(1) + begin, view.plane(2) + begin};
+        if (program.looks_up_first)
+            for (uint8_t* const values : bytes) look_up(program.first, tile.pixels, values);
+        if (program.begin != program.end) {
+            float* const planes[] = {tile.r, tile.g, tile.b};
+            for (int channel = 0; channel < 3; ++channel) read(bytes[channel], tile.pixels, planes[channel]);
+            for (const PointStep* step = program.begin; step != program.end; ++step) tile.apply(*step);
+            for (int channel = 0; channel < 3; ++channel) write(planes[channel], tile.pixels, bytes[channel]);
+        }
+        if (program.looks_up_last)
+            for (uint8_t* const values : bytes) look_up(program.last, tile.pixels, values);
     }
 }
 
@@ -129,12 +197,20 @@ uint64_t luma_sum(const Planar& view) {
     const size_t n = view.plane_size();
     const uint8_t *r = view.plane(0), *g = view.plane(1), *b = view.plane(2);
     uint64_t sum = 0;
-    for (size_t begin = 0; begin < n; begin += 65536) {
-        const size_t end = begin + 65536 < n ? begin + 65536 : n;
-        uint32_t partial = 0;
-        for (size_t i = begin; i < end; ++i) partial += (r[i] * 19595u + g[i] * 38470u + b[i] * 7471u + 0x8000u) >> 16;
-        sum += partial;
+    size_t i = 0;
+    while (i + 2 * lanes <= n) {
+        constexpr size_t most = 65536;  // sums stay below 2^32
+        const size_t end = n - i < most ? n : i + most;
+        Ints sums{};
+        for (; i + 2 * lanes <= end; i += 2 * lanes) {
+            const auto words = [i](const uint8_t* plane) { return widen(load<WideBytes>(plane + i)); };
+            const Words red = words(r), green = words(g), blue = words(b);
+            sums += luma(interleave_low(red, green), interleave_low(green, blue));
+            sums += luma(interleave_high(red, green), interleave_high(green, blue));
+        }
+        for (int lane = 0; lane < lanes; ++lane) sum += static_cast<uint32_t>(sums[lane]);
     }
+    for (; i < n; ++i) sum += (r[i] * 19595u + g[i] * 38470u + b[i] * 7471u + 0x8000u) >> 16;
     return sum;
 }
 

@@ -85,6 +85,14 @@ struct PointStep {
     float amount = 0.0f, base = 0.0f;
 };
 
+// Such a chain as kernels do it: first and last they may look bytes up in tables, which stand for steps that take each
+// value by itself.
+struct PointProgram {
+    const PointStep *begin, *end;  // what is computed in between
+    bool looks_up_first, looks_up_last;
+    uint8_t first[256], last[256];
+};
+
 struct KernelTable {
     const char* isa;
     // RGB rows [height, width] -> planar view; `scratch` holds ResampleScratch::total() bytes.
@@ -92,7 +100,9 @@ struct KernelTable {
                      uint8_t* scratch, const Planar& out);
     void (*copy_pixels)(const Rgb& source, bool flip, const Planar& out);
     void (*flip_horizontal)(const Planar& view);
-    void (*points)(const Planar& view, const PointStep* steps, int count);
+    // Makes `to` of `count` steps, which it goes on referring to.
+    void (*plan_points)(const PointStep* steps, int count, PointProgram& to);
+    void (*points)(const Planar& view, const PointProgram& program);
     uint64_t (*luma_sum)(const Planar& view);  // of ITU-R 601's luma in eight bits
     void (*flip_vertical)(const Planar& view);
     // `matrix`: six numbers that take the target's x, y to the source's; `scratch` holds 3 * plane_size() bytes.

@@ -10,7 +10,8 @@ namespace FFCV_ISA {
 void resample(const Rgb&, int, int, const Taps&, const Taps&, uint8_t*, const Planar&);
 void copy_pixels(const Rgb&, bool, const Planar&);
 void flip_horizontal(const Planar&);
-void points(const Planar&, const PointStep*, int);
+void plan_points(const PointStep*, int, PointProgram&);
+void points(const Planar&, const PointProgram&);
 uint64_t luma_sum(const Planar&);
 void flip_vertical(const Planar&);
 void affine(const Planar&, const double*, bool, const uint8_t*, uint8_t*);
@@ -37,6 +38,7 @@ const KernelTable table = {
     .resample = resample,
     .copy_pixels = copy_pixels,
     .flip_horizontal = flip_horizontal,
+    .plan_points = plan_points,
     .points = points,
     .luma_sum = luma_sum,
     .flip_vertical = flip_vertical,

@@ -134,6 +134,30 @@ def test_every_instruction_set_resizes_the_same(interpolation: str, dtype: type)
         assert len(results) == 1
 
 
+@pytest.mark.usefixtures("restore_isa")
+def test_every_instruction_set_computes_chains_the_same() -> None:
+    """Some look bytes up in tables where a chain begins and ends."""
+    names = [name for name in ("v2", "v3", "v4", "v4_vnni", "baseline") if _core.select_isa(name)]
+    rng = np.random.default_rng(5)
+    for trial in range(100):
+        height, width = (int(side) for side in rng.integers(1, 80, 2))
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        factors = np.where(rng.random(4) < 0.7, [*rng.uniform(0, 2, 3), rng.uniform(-0.5, 0.5)], (1, 1, 1, 0))
+        choices = [
+            (OpCode.color_jitter, (*factors, int(rng.integers(24)))),
+            (OpCode.grayscale, (1,)),
+            (OpCode.solarize, (1, int(rng.integers(257)))),
+            (OpCode.posterize, (int(rng.integers(1, 9)),)),
+        ]
+        ops = [choices[i] for i in rng.integers(0, 4, int(rng.integers(1, 6)))]
+        results = set()
+        for name in names:
+            assert _core.select_isa(name)
+            box = (0, 0, height, width)
+            results.add(render(image, box, (height, width), ops, channels_first=bool(trial & 1)).tobytes())
+        assert len(results) == 1
+
+
 def test_every_number_of_threads_gives_the_same_bits() -> None:
     rng = np.random.default_rng(4)
     images = rng.integers(0, 256, (37, 41, 53, 3), np.uint8)
