@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from datasets import write_photos
+from ffcv.pipeline.compiler import Compiler
 from small_files import write_numbers
 
 
@@ -39,3 +40,12 @@ def copy(beton: Path, tmp_path: Path) -> Path:
 @pytest.fixture(params=[True, False], ids=["os_cache", "own_cache"])
 def os_cache(request: pytest.FixtureRequest) -> bool:
     return request.param
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Runs a test with numba, and as plain Python."""
+    if request.param == "compiled":
+        pytest.importorskip("numba", reason="numba is optional and not installed")
+    monkeypatch.setattr(Compiler, "is_enabled", request.param == "compiled")
+    return request.param == "compiled"

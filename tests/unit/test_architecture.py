@@ -8,7 +8,7 @@ from pathlib import Path
 import ffcv
 
 SOURCE = Path(ffcv.__file__).parent
-LAYERS = [{"ssl"}, {"loader"}, {"pipeline"}, {"transforms", "fields"}]
+LAYERS = [{"ssl"}, {"loader", "memory_managers"}, {"pipeline"}, {"transforms", "fields"}]
 
 
 def imported_packages(path: Path) -> set[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ffcv._by_hand import MemoryRead
 from ffcv.fields.base import Field, Malloc, MetadataError, Sizes, first_index, pack_arguments, store
 from ffcv.fields.decoder import Decoder
 
@@ -26,8 +27,11 @@ class BytesDecoder(Decoder):
 
     def bind(self, reader: Reader, field_name: str) -> None:
         """Learns the longest value; the loader calls this once."""
-        sizes = reader.column(field_name, "size")
-        self._width = int(sizes.max()) if len(sizes) else 0
+        self._width = _longest(reader.column(field_name, "size"))
+
+    def accept_globals(self, metadata: NDArray[Any], memory_read: MemoryRead) -> None:
+        super().accept_globals(metadata, memory_read)
+        self._width = _longest(metadata["size"])
 
     def decode(self, metadata: NDArray[Any], read: Any) -> NDArray[np.uint8]:
         if self._width is None:
@@ -37,6 +41,10 @@ class BytesDecoder(Decoder):
             if size:
                 row[:size] = read(pointer)[:size]
         return result
+
+
+def _longest(sizes: NDArray[np.uint64]) -> int:
+    return int(sizes.max()) if len(sizes) else 0
 
 
 def store_blob(destination: NDArray[Any], content: bytes | NDArray[np.uint8], malloc: Malloc) -> None:

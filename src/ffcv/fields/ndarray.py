@@ -47,19 +47,27 @@ class NDArrayDecoder(Decoder):
 
     def bind(self, reader: Reader, field_name: str) -> None:
         """Learns shape and dtype; the loader calls this once."""
-        field = reader.fields[field_name]
-        if not isinstance(field, _ArrayField):
-            raise TypeError(f"NDArrayDecoder decodes NDArrayField, but {field_name!r} is a {type(field).__name__}")
-        self._field = field
+        self._field = _array_field(reader.fields[field_name], repr(field_name))
+
+    def accept_field(self, field: Any) -> None:
+        self._field = _array_field(field, "the field")
 
     def decode(self, metadata: NDArray[Any], read: Any) -> NDArray[Any]:
         if self._field is None:
-            raise RuntimeError("NDArrayDecoder is not bound to a file: call bind(reader, field_name) first")
+            raise RuntimeError(
+                "NDArrayDecoder is not bound to a file: call bind(reader, field_name), or accept_field(field), first"
+            )
         stored, shape = self._field.numpy_dtype, self._field.shape
         raw = np.empty((len(metadata), self._field.element_size), dtype=np.uint8)
         for row, pointer in zip(raw, metadata.tolist(), strict=True):
             row[:] = read(pointer)
         return raw.view(stored).reshape(len(metadata), *shape).astype(stored.newbyteorder("="), copy=False)
+
+
+def _array_field(field: Any, name: str) -> _ArrayField:
+    if not isinstance(field, _ArrayField):
+        raise TypeError(f"NDArrayDecoder decodes NDArrayField, but {name} is a {type(field).__name__}")
+    return field
 
 
 class _ArrayField(Field):

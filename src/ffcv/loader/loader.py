@@ -29,7 +29,7 @@ from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.plan import Plan
 from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.steps import BatchKey
-from ffcv.pipeline.views import ImageView
+from ffcv.pipeline.views import ImageView, View
 from ffcv.random import RNG_VERSION
 from ffcv.reader import Reader
 from ffcv.traversal_order import TraversalOrder
@@ -62,7 +62,7 @@ class Loader:
         drop_last: Leave out the last global batch if it is not full.
         batches_ahead: Batches that are ready or in the making, at most; fewer where they would take more than
             `ahead_bytes`.
-        recompile: Accepted for the original's sake: code follows changes of operations by itself.
+        recompile: Make the code of `Operation`s anew at every iteration: it may have kept what attributes were.
         custom_field_mapper: Extra views: name of the view -> field that it is decoded from.
         order_kwargs: Further arguments for a `TraversalOrder` subclass.
         return_params: Batches end with `params`: name of the view -> 'position:family' of the operation -> a
@@ -159,6 +159,8 @@ class Loader:
         An iterator that goes without having been asked for a batch does not count as an epoch.
         """
         self._check_open()
+        if self._options["recompile"]:
+            self.plan = self.plan.with_views(self._views())
         this = Pass((self._next, self._reached, self._latest))  # not the iterator, whose user alone must hold it
         start = self._next
         order = self._order(start.epoch)
@@ -207,6 +209,11 @@ class Loader:
             maker.copies.drain()
             hand_over(batch, copied)
         return batch._make(element if isinstance(element, dict) else element[0] for element in batch)
+
+    @property
+    def code(self) -> Plan:
+        """The original's name of `plan`: one object, or with `recompile` a new one for each iteration."""
+        return self.plan
 
     @property
     def next_epoch(self) -> int:
@@ -334,10 +341,9 @@ class Loader:
     def _build(self) -> None:
         """What follows from the seed: order, views, plan."""
         options = self._options
-        order, kwargs = choose_order(
-            options["order"], options["shuffle"], options["sampler"], dict(options["order_kwargs"] or {})
-        )
-        views = build_views(self.reader, options["pipelines"] or {}, options["custom_field_mapper"] or {}, self.seed)
+        kwargs = dict(options["order_kwargs"] or {})
+        order, kwargs = choose_order(options["order"], options["shuffle"], options["sampler"], kwargs)
+        views = self._views()
         added = {"params": options["return_params"], "sample_index": options["return_indices"]}
         for name in (view.name for view in views if added.get(view.name)):
             raise ValueError(f"the view {name!r} has the name of what return_params or return_indices adds: rename it")
@@ -351,6 +357,10 @@ class Loader:
         self._slots = SlotPool(rendered, self.batches_ahead + 1, self.ahead_bytes, pin_memory=bool(self._streams))
         self.traversal_order = order(self, **kwargs)
         self._counted: tuple[int, int] | None = None
+
+    def _views(self) -> list[View]:
+        pipelines, mapper = self._options["pipelines"] or {}, self._options["custom_field_mapper"] or {}
+        return build_views(self.reader, pipelines, mapper, self.seed)
 
     def _length(self, epoch: int) -> int:
         """Samples in an epoch. Orders that have to be made to be counted are made once an epoch for that."""

@@ -53,8 +53,8 @@ class Compiler:
     @classmethod
     def compile(cls, code: Callable[..., Any], signature: Any = None) -> Callable[..., Any]:
         """`code`, compiled by numba without the GIL at its first call, or now for a `signature`; `code` itself where
-        numba is absent or switched off, or has compiled it."""
-        if not cls.available() or hasattr(code, "py_func"):
+        numba is absent or switched off, or has compiled it, or where it `is_native`: calls the core."""
+        if not cls.available() or _is_compiled(code):
             return code
         parallel = bool(getattr(code, "is_parallel", False)) and cls.num_threads > 1
         return _jit(code, parallel, *(() if signature is None else (signature,)))
@@ -62,7 +62,7 @@ class Compiler:
     @classmethod
     def guarded(cls, code: Callable[..., Any]) -> Callable[..., Any]:
         """What the loader calls: `code` compiled, or plain, with a warning, as soon as numba fails to compile it."""
-        if cls.available() and not hasattr(code, "py_func") and not inspect.isfunction(code):
+        if cls.available() and not _is_compiled(code) and not inspect.isfunction(code):
             _warn(code, "it compiles functions, but no methods or other objects")
             return code
         compiled = cls.compile(code)
@@ -99,6 +99,10 @@ class _Guarded:
     def _run(self, args: tuple[Any, ...]) -> Any:
         compiled = self._compiled  # None where another thread has met the error meanwhile
         return self._plain(*args) if compiled is None else compiled(*args)
+
+
+def _is_compiled(code: Callable[..., Any]) -> bool:
+    return hasattr(code, "py_func") or bool(getattr(code, "is_native", False))
 
 
 def _warn(code: Callable[..., Any], reason: str) -> None:

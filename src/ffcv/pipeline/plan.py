@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
 from collections import namedtuple
@@ -40,12 +41,7 @@ class Plan:
         self, reader: Reader, views: Sequence[View], return_params: bool = False, return_indices: bool = False
     ) -> None:
         self.reader = reader
-        self.views = tuple(views)
-        self._images: dict[str, list[ImageView]] = {}  # by field: the views that are rendered together
-        for view in views:
-            if isinstance(view, ImageView):
-                self._images.setdefault(view.field, []).append(view)
-        self._others = [view for view in views if not isinstance(view, ImageView)]
+        self._take(views)
         self.return_params = return_params
         self.return_indices = return_indices
         self.source = FileSource(reader)
@@ -59,6 +55,20 @@ class Plan:
                     f"or batch[{names.index(name)}]",
                     stacklevel=4,
                 )
+
+    def _take(self, views: Sequence[View]) -> None:
+        self.views = tuple(views)
+        self._images: dict[str, list[ImageView]] = {}  # by field: the views that are rendered together
+        for view in views:
+            if isinstance(view, ImageView):
+                self._images.setdefault(view.field, []).append(view)
+        self._others = [view for view in views if not isinstance(view, ImageView)]
+
+    def with_views(self, views: Sequence[View]) -> Plan:
+        """This plan for `views` built anew from the same pipelines; the open file and its tables are shared."""
+        other = copy.copy(self)
+        other._take(views)
+        return other
 
     def __str__(self) -> str:
         decodes = [self._decode_title(field, views) for field, views in self._images.items()]

@@ -23,9 +23,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from ffcv._by_hand import CalledByHand
 from ffcv._core import Interpolation, OpCode
 from ffcv.transforms import torch_ops
 from ffcv.transforms.form import Form
+from ffcv.transforms.image_code import ImageCode
 
 UINT8 = np.dtype(np.uint8)
 INTERPOLATIONS = tuple(Interpolation.__members__)
@@ -93,7 +95,7 @@ class RandomTransform(ABC):
         return np.stack(params, axis=1)
 
 
-class ImageDecoder(RandomTransform):
+class ImageDecoder(CalledByHand, RandomTransform):
     """Decodes an image to a view of a fixed size. Its parameters begin with the crop box in source pixels.
 
     Attributes:
@@ -113,6 +115,20 @@ class ImageDecoder(RandomTransform):
         """
         del heights, widths
         return self
+
+    def generate_code(self) -> ImageCode:
+        """As `CalledByHand.generate_code`, for decoders that draw nothing: by hand, there is no epoch to draw for.
+
+        Raises:
+            TypeError: It draws, or `bound` refuses the images' sizes.
+        """
+        if self.draws:
+            raise TypeError(
+                f"{self!r} draws random numbers for each sample and epoch, which only ffcv.Loader gives it: called by "
+                "hand, take SimpleRGBImageDecoder, CenterCrop, CornerCrop or PadRGBImageDecoder"
+            )
+        self._check_globals()
+        return ImageCode(self.bound(self.metadata["height"], self.metadata["width"]), self.memory_read)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

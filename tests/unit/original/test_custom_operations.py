@@ -31,15 +31,6 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_numbers(tmp_path_factory.mktemp("custom") / "numbers.beton", COUNT)
 
 
-@pytest.fixture(params=["compiled", "plain"])
-def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Runs a test with numba, and as plain Python."""
-    if request.param == "compiled":
-        pytest.importorskip("numba", reason="numba is optional and not installed")
-    monkeypatch.setattr(Compiler, "is_enabled", request.param == "compiled")
-    return request.param == "compiled"
-
-
 class Doubler(Operation):
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         query = AllocationQuery(previous_state.shape, previous_state.dtype, previous_state.device)

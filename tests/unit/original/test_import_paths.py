@@ -29,6 +29,11 @@ PATHS = {
     "ffcv.pipeline.state": "State",
     "ffcv.pipeline.allocation_query": "AllocationQuery",
     "ffcv.pipeline.compiler": "Compiler",
+    "ffcv.memory_managers": "OSCacheManager ProcessCacheManager MemoryManager MemoryContext",
+    "ffcv.memory_managers.base": "MemoryManager MemoryContext",
+    "ffcv.memory_managers.os_cache": "OSCacheManager",
+    "ffcv.memory_managers.process_cache": "ProcessCacheManager",
+    "ffcv.libffcv": "memcpy",
     "ffcv.traversal_order.base": "TraversalOrder",
     "ffcv.traversal_order": "Sequential SequentialContiguous Random QuasiRandom",
     "ffcv.transforms": "RandomResizedCrop CenterCrop CornerCrop PadRGBImageDecoder RandomHorizontalFlip "
