@@ -99,6 +99,7 @@ def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | Pipe
         kind = "an image" if is_image else "no image"
         raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
     _check_column_decoder(name, source, decoder, default)
+    _check_code(name, decoder)
     if isinstance(decoder, ImageDecoder | ArrayDecoder):
         asks = type(decoder).bound not in (ImageDecoder.bound, ArrayDecoder.bound)
         if asks and reader.num_samples:  # without any, there are no sizes, and nothing will be decoded
@@ -117,6 +118,16 @@ def _check_column_decoder(name: str, source: str, decoder: Any, default: type) -
         raise ValueError(
             f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, whose decoder is "
             f"{default.__name__}"
+        )
+
+
+def _check_code(name: str, decoder: Any) -> None:
+    """Code of the user's own would be left out in silence: the loader decodes with what the core has for the class."""
+    owner = next((each for each in type(decoder).__mro__ if "generate_code" in vars(each)), None)
+    if owner is not None and owner.__module__.partition(".")[0] != "ffcv":
+        raise TypeError(
+            f"pipeline {name!r}: {owner.__name__}.generate_code would not be called, because {owner.__name__} derives "
+            f"from {owner.__mro__[1].__name__}: derive it from ffcv.pipeline.operation.Operation"
         )
 
 
