@@ -51,9 +51,15 @@ uint8_t* slot(const ViewProgram& program, size_t sample) {
     return program.output.data + sample * values * item_size(program.output.dtype);
 }
 
-// The view lies in the batch as it is rendered.
+// The view lies in the batch as it is rendered: operations work on planes, but a view without any may be interleaved.
 bool needs_no_packing(const ViewProgram& program) {
-    return program.output.dtype == DType::uint8 && program.output.channels_first;
+    const Output& to = program.output;
+    return to.dtype == DType::uint8 && (to.channels_first || (program.ops.empty() && !program.pad));
+}
+
+PixelLayout layout_of(const ViewProgram& program) {
+    const bool is_final = needs_no_packing(program) && !program.output.channels_first;
+    return is_final ? PixelLayout::interleaved : PixelLayout::planes;
 }
 
 // `image`: the view, or a part of it that begins at pixel `begin`.
@@ -125,7 +131,8 @@ void Renderer::Worker::render(const ImageBatch& images, std::span<const ViewProg
         if (program.pad)
             place(source, program.box(sample), flip, image);
         else
-            resampler.resize(source, program.box(sample), program.interpolation, flip, image);
+            resampler.resize(source, program.box(sample), program.interpolation, flip,
+                             {rendered, program.height, program.width, layout_of(program)});
         for (const Op& op : program.ops) {
             const float* const parameters = op.row(sample);
             if (std::isnan(parameters[0]) || chain.add(op.code, parameters)) continue;
@@ -181,7 +188,8 @@ void Renderer::Worker::place(const Pixels& source, const Region& box, bool flip,
     if (box.height > out.height || box.width > out.width) throw DecodeError("the image is larger than its padded view");
     const size_t width = static_cast<size_t>(box.width);
     const Planar part{grown(scratch, 3 * width * static_cast<size_t>(box.height)), box.height, box.width};
-    kernels().copy_pixels(source.at(box.top, box.left), flip, part);
+    kernels().copy_pixels(source.at(box.top, box.left), flip,
+                          {part.data, part.height, part.width, PixelLayout::planes});
     std::memset(out.data, 0, 3 * out.plane_size());
     const size_t shift = flip ? static_cast<size_t>(out.width - box.width) : 0;
     for (int channel = 0; channel < 3; ++channel)

@@ -5,7 +5,7 @@
 namespace ffcv {
 
 void Resampler::resize(const Pixels& source, const Region& box, Interpolation interpolation, bool flip,
-                       const Planar& out) {
+                       const Canvas& out) {
     const Rgb corner = source.at(box.top, box.left);
     if (box.height == out.height && box.width == out.width) {
         kernels().copy_pixels(corner, flip, out);

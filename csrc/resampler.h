@@ -12,7 +12,7 @@ namespace ffcv {
 class Resampler {
 public:
     // `box`, a part of `source`, at the size of `out`.
-    void resize(const Pixels& source, const Region& box, Interpolation interpolation, bool flip, const Planar& out);
+    void resize(const Pixels& source, const Region& box, Interpolation interpolation, bool flip, const Canvas& out);
 
 private:
     TapTable horizontal_, vertical_;

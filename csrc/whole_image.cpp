@@ -11,7 +11,6 @@ namespace ffcv {
 namespace {
 
 constexpr size_t kept_bytes = 64 << 20;  // of buffers, from one image to the next
-constexpr size_t tile_bytes = 16 << 10;  // stays in the first-level cache
 
 size_t area_of(int height, int width) { return static_cast<size_t>(height) * static_cast<size_t>(width); }
 
@@ -37,19 +36,11 @@ Image ImageMaker::shrink(const Pixels& source, int max_side) {
     const int height = fits ? whole.height : shrunk(whole.height, longer, max_side);
     const int width = fits ? whole.width : shrunk(whole.width, longer, max_side);
     Image image{height, width, std::make_unique_for_overwrite<uint8_t[]>(3 * area_of(height, width))};
-    if (!fits) {
-        const Planar out{grown(planes_, 3 * area_of(height, width)), height, width};
+    const Canvas out{image.pixels.get(), height, width, PixelLayout::interleaved};
+    if (fits)
+        kernels().copy_pixels(source.at(whole.top, whole.left), false, out);
+    else
         resampler_.resize(source, whole, Interpolation::area, false, out);
-        kernels().pack_uint8(out, false, image.pixels.get());
-        return image;
-    }
-    const int rows = static_cast<int>(std::max<size_t>(1, tile_bytes / (3 * static_cast<size_t>(width))));
-    for (int y = 0; y < height; y += rows) {
-        const int count = std::min(rows, height - y);
-        const Planar tile{grown(planes_, 3 * area_of(count, width)), count, width};
-        kernels().copy_pixels(source.at(whole.top + y, whole.left), false, tile);
-        kernels().pack_uint8(tile, false, image.pixels.get() + 3 * area_of(y, width));
-    }
     return image;
 }
 

@@ -32,7 +32,7 @@ public:
 private:
     JpegDecoder decoder_;
     Resampler resampler_;
-    std::vector<uint8_t> decoded_, planes_;
+    std::vector<uint8_t> decoded_;
 };
 
 }  // namespace ffcv

@@ -118,34 +118,43 @@ struct Map {
 
 namespace {
 
-template <size_t step>
-void copy_channel(const uint8_t* source, size_t stride, bool flip, const Planar& out, uint8_t* target) {
-    const size_t width = static_cast<size_t>(out.width);
-    for (int y = 0; y < out.height; ++y, source += stride, target += width) {
-        if (flip)
-            for (size_t x = 0; x < width; ++x) target[x] = source[step * (width - 1 - x)];
-        else
-            for (size_t x = 0; x < width; ++x) target[x] = source[step * x];
+void copy_row(const uint8_t* const* from, PixelLayout layout, size_t width, uint8_t* const* to, PixelLayout to_layout) {
+    if (layout == to_layout && layout == PixelLayout::interleaved)
+        __builtin_memcpy(to[0], from[0], 3 * width);
+    else if (layout == to_layout)
+        for (int channel = 0; channel < 3; ++channel) __builtin_memcpy(to[channel], from[channel], width);
+    else if (layout == PixelLayout::interleaved)
+        split_pixels(from[0], width, to);
+    else
+        join_pixels(from, width, to[0]);
+}
+
+template <size_t step, size_t to_step>
+void mirror_row(const uint8_t* const* from, size_t width, uint8_t* const* to) {
+    for (int channel = 0; channel < 3; ++channel) {
+        const uint8_t* const source = from[channel];
+        uint8_t* const target = to[channel];
+        for (size_t x = 0; x < width; ++x) target[to_step * x] = source[step * (width - 1 - x)];
     }
 }
 
 }  // namespace
 
-void copy_pixels(const Rgb& source, bool flip, const Planar& out) {
-    if (source.layout == PixelLayout::interleaved && !flip) {
-        const size_t width = static_cast<size_t>(out.width);
-        for (size_t y = 0; y < static_cast<size_t>(out.height); ++y) {
-            uint8_t* const rows[3] = {out.plane(0) + y * width, out.plane(1) + y * width, out.plane(2) + y * width};
-            split_pixels(source.channels[0] + y * source.stride, width, rows);
-        }
-        return;
-    }
-    for (int channel = 0; channel < 3; ++channel) {
-        const uint8_t* const from = source.channels[channel];
-        if (source.layout == PixelLayout::planes)
-            copy_channel<1>(from, source.stride, flip, out, out.plane(channel));
+void copy_pixels(const Rgb& source, bool flip, const Canvas& out) {
+    const size_t width = static_cast<size_t>(out.width);
+    const bool from_planes = source.layout == PixelLayout::planes, to_planes = out.layout == PixelLayout::planes;
+    const auto mirror = from_planes ? (to_planes ? mirror_row<1, 1> : mirror_row<1, 3>)
+                                    : (to_planes ? mirror_row<3, 1> : mirror_row<3, 3>);
+    for (int y = 0; y < out.height; ++y) {
+        const uint8_t* from[3];
+        for (int channel = 0; channel < 3; ++channel)
+            from[channel] = source.channels[channel] + static_cast<size_t>(y) * source.stride;
+        uint8_t* to[3];
+        out.row(y, to);
+        if (flip)
+            mirror(from, width, to);
         else
-            copy_channel<3>(from, source.stride, flip, out, out.plane(channel));
+            copy_row(from, source.layout, width, to, out.layout);
     }
 }
 

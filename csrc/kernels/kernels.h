@@ -16,10 +16,24 @@ struct Rgb {
     const uint8_t* channels[3];
     size_t stride;  // bytes between rows
     PixelLayout layout;
-
-    size_t step() const { return static_cast<size_t>(layout); }
 };
 inline constexpr size_t pixels_padding = 128;
+
+// Where RGB pixels [height, width] go: three planes, one after another, or interleaved.
+struct Canvas {
+    uint8_t* data;
+    int height, width;
+    PixelLayout layout;
+
+    // Where the values of row `y` begin, of each channel.
+    void row(int y, uint8_t** channels) const {
+        const size_t w = static_cast<size_t>(width), above = static_cast<size_t>(y) * w;
+        const bool planes = layout == PixelLayout::planes;
+        const size_t apart = planes ? w * static_cast<size_t>(height) : 1;
+        for (size_t channel = 0; channel < 3; ++channel)
+            channels[channel] = data + channel * apart + above * static_cast<size_t>(layout);
+    }
+};
 
 // A view [3, height, width], or a part of it whose planes lie as far apart as the whole view's.
 struct Planar {
@@ -95,10 +109,10 @@ struct PointProgram {
 
 struct KernelTable {
     const char* isa;
-    // RGB rows [height, width] -> planar view; `scratch` holds ResampleScratch::total() bytes.
+    // Pixels [height, width] at the size of `out`; `scratch` holds ResampleScratch::total() bytes.
     void (*resample)(const Rgb& source, int height, int width, const Taps& horizontal, const Taps& vertical,
-                     uint8_t* scratch, const Planar& out);
-    void (*copy_pixels)(const Rgb& source, bool flip, const Planar& out);
+                     uint8_t* scratch, const Canvas& out);
+    void (*copy_pixels)(const Rgb& source, bool flip, const Canvas& out);
     void (*flip_horizontal)(const Planar& view);
     // Makes `to` of `count` steps, which it goes on referring to.
     void (*plan_points)(const PointStep* steps, int count, PointProgram& to);

@@ -208,7 +208,7 @@ void vertical_pass(const uint8_t* rows, size_t row_bytes, const Ints* digits, in
 }  // namespace
 
 void resample(const Rgb& source, int height, int width, const Taps& horizontal, const Taps& vertical, uint8_t* scratch,
-              const Planar& out) {
+              const Canvas& out) {
     const ResampleScratch sizes(height, width, out.height, out.width, horizontal.taps, vertical.taps);
     uint8_t* const planes = reinterpret_cast<uint8_t*>(round_up(reinterpret_cast<uintptr_t>(scratch), 64));
     uint8_t* const weights = planes + 12 * sizes.plane_row;
@@ -241,14 +241,19 @@ void resample(const Rgb& source, int height, int width, const Taps& horizontal, 
     const auto blend = groups == 1 ? vertical_pass<1> : vertical_pass<0>;
     take_all_apart(vertical, out.height, down + digits);
     const size_t out_width = static_cast<size_t>(out.width);
+    const uint8_t* const blended[3] = {blended_row, blended_row + out_width, blended_row + 2 * out_width};
     for (int y = 0; y < out.height; ++y) {
         const Ints* const of_outputs = down + (1 + y / lanes) * digits;
         for (int i = 0; i < digits; ++i) down[i] = Ints{} + of_outputs[i][y % lanes];
         blend(rows + static_cast<size_t>(vertical.first[y]) * sizes.row, sizes.row, down, groups, 3 * out_width,
               blended_row);
-        for (int channel = 0; channel < 3; ++channel)
-            __builtin_memcpy(out.plane(channel) + static_cast<size_t>(y) * out_width,
-                             blended_row + static_cast<size_t>(channel) * out_width, out_width);
+        uint8_t* to[3];
+        out.row(y, to);
+        if (out.layout == PixelLayout::interleaved) {
+            join_pixels(blended, out_width, to[0]);
+            continue;
+        }
+        for (int channel = 0; channel < 3; ++channel) __builtin_memcpy(to[channel], blended[channel], out_width);
     }
 }
 

@@ -7,8 +7,8 @@
 namespace ffcv {
 namespace FFCV_ISA {
 
-void resample(const Rgb&, int, int, const Taps&, const Taps&, uint8_t*, const Planar&);
-void copy_pixels(const Rgb&, bool, const Planar&);
+void resample(const Rgb&, int, int, const Taps&, const Taps&, uint8_t*, const Canvas&);
+void copy_pixels(const Rgb&, bool, const Canvas&);
 void flip_horizontal(const Planar&);
 void plan_points(const PointStep*, int, PointProgram&);
 void points(const Planar&, const PointProgram&);

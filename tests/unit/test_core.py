@@ -130,7 +130,7 @@ def test_every_instruction_set_resizes_the_same(interpolation: str, dtype: type)
             assert _core.select_isa(name)
             options: dict = {"dtype": dtype, "interpolation": interpolation, "channels_first": bool(trial & 2)}
             options |= {"scale": (0.017, 0.018, 0.019), "bias": (-2, -2.1, -1.9), "flip": bool(trial & 1)}
-            results.add(render(image, box, size, MOVING_OPS[trial % 3 :], **options).tobytes())
+            results.add(render(image, box, size, MOVING_OPS[trial % 4 :], **options).tobytes())
         assert len(results) == 1
 
 
@@ -226,6 +226,28 @@ def test_layouts_agree() -> None:
     last = render(image, box, (50, 70), dtype=np.float32)
     first = render(image, box, (50, 70), dtype=np.float32, channels_first=True)
     np.testing.assert_array_equal(torch.from_numpy(last).permute(2, 0, 1).numpy(), first)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.usefixtures("restore_isa")
+def test_views_without_operations_are_the_same_in_both_layouts(flip: bool) -> None:
+    """Interleaved ones are rendered where they lie in the batch; from pixels, and from a JPEG's planes."""
+    jpeg = as_array(photos(1)[0])
+    image = _core.decode_jpeg(jpeg)
+    for name in ("v2", "v3", "v4", "v4_vnni", "baseline"):
+        if not _core.select_isa(name):
+            continue
+        for size in [(64, 75), (61, 75), (130, 33), (1, 1)]:
+            views = [
+                render(image, (2, 3, 64, 75), size, flip=flip, jpeg=encoded, channels_first=first)
+                for first in (False, True)
+                for encoded in (None, jpeg)
+            ]
+            views = [view if view.shape[-1] == 3 else view.transpose(1, 2, 0) for view in views]
+            assert all(np.array_equal(view, views[0]) for view in views)
+            if size == (64, 75):
+                region = image[2:66, 3:78]
+                np.testing.assert_array_equal(views[0], region[:, ::-1] if flip else region)
 
 
 def test_flat_images_stay_flat() -> None:
