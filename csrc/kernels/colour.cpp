@@ -23,20 +23,32 @@ Ints luma(Words red_green, Words green_blue) {
     return add_pair_products(most, green_blue, pair(19235, 7471)) >> 16;
 }
 
+// What a step does with its results' fractions: the last one leaves them to write().
+struct Truncated {
+    Floats operator()(Floats x) const { return truncate(x); }
+};
+struct LeftAsTheyAre {
+    Floats operator()(Floats x) const { return x; }
+};
+
 // Pillow's Image.blend: from `base` (factor 0) to `value` (factor 1) and beyond.
-Floats blend(Floats base, Floats value, float factor) {
-    return truncate(smaller(larger(base + factor * (value - base), Floats{}), Floats{} + 255.0f));
+template <class Fractions>
+Floats blend(Floats base, Floats value, float factor, Fractions fractions) {
+    return fractions(smaller(larger(base + factor * (value - base), Floats{}), Floats{} + 255.0f));
 }
 
-Colour blend(Floats base, const Colour& c, float factor) {
-    return {blend(base, c.r, factor), blend(base, c.g, factor), blend(base, c.b, factor)};
+template <class Fractions>
+Colour blend(Floats base, const Colour& c, float factor, Fractions fractions) {
+    const auto one = [&](Floats value) { return blend(base, value, factor, fractions); };
+    return {one(c.r), one(c.g), one(c.b)};
 }
 
 Floats absolute(Floats x) { return (Floats)((Ints)x & 0x7fffffff); }
 
 // Hue turned by `shift` 256ths, as Pillow's conversions to eight-bit HSV and back do it. Pillow mixes float and double;
 // the float operations below, in this order, give its result for every colour and every shift.
-Colour turn_hue(const Colour& c, float shift) {
+template <class Fractions>
+Colour turn_hue(const Colour& c, float shift, Fractions fractions) {
     const Floats one = Floats{} + 1.0f, none = Floats{};
     const Floats high = larger(c.r, larger(c.g, c.b)), range = high - smaller(c.r, smaller(c.g, c.b));
     const Ints red = c.r == high, green = c.g == high;
@@ -52,7 +64,7 @@ Colour turn_hue(const Colour& c, float shift) {
     // Each channel falls from the highest by `saturation` times its distance from the hue, 0..255.
     const Floats fall = high * (saturation * (1.0f / 65025.0f)), start = high + 0.5f;
     const auto channel = [&](Floats distance) {
-        return truncate(start - fall * smaller(larger(distance, none), Floats{} + 255.0f));
+        return fractions(start - fall * smaller(larger(distance, none), Floats{} + 255.0f));
     };
     return {channel(510.0f - absolute(hue - 765.0f)), channel(absolute(hue - 510.0f) - 255.0f),
             channel(absolute(hue - 1020.0f) - 255.0f)};
@@ -76,15 +88,21 @@ struct Tile {
         }
     }
 
-    void apply(const PointStep& step) {
+    void apply_all(const PointStep* begin, const PointStep* end) {
+        for (; begin + 1 != end; ++begin) apply(*begin, Truncated());
+        apply(*begin, LeftAsTheyAre());
+    }
+
+    template <class Fractions>
+    void apply(const PointStep& step, Fractions fractions) {
         const float amount = step.amount;
         switch (step.code) {
             case PointCode::blend:
-                return each([=](const Colour& c) { return blend(Floats{} + step.base, c, amount); });
+                return each([=](const Colour& c) { return blend(Floats{} + step.base, c, amount, fractions); });
             case PointCode::saturation:
-                return each([=](const Colour& c) { return blend(luma(c), c, amount); });
+                return each([=](const Colour& c) { return blend(luma(c), c, amount, fractions); });
             case PointCode::hue:
-                return each([=](const Colour& c) { return turn_hue(c, amount); });
+                return each([=](const Colour& c) { return turn_hue(c, amount, fractions); });
             case PointCode::grayscale:
                 return each([](const Colour& c) {
                     const Floats grey = luma(c);
@@ -156,7 +174,7 @@ bool tabulate(const PointStep* begin, const PointStep* end, uint8_t* table) {
     Tile tile;
     tile.pixels = 256;
     for (size_t i = 0; i < tile.pixels; ++i) tile.r[i] = tile.g[i] = tile.b[i] = static_cast<float>(i);
-    for (; begin != end; ++begin) tile.apply(*begin);
+    tile.apply_all(begin, end);
     write(tile.r, tile.pixels, table);
     return true;
 }
@@ -185,7 +203,7 @@ void points(const Planar& view, const PointProgram& program) {
         if (program.begin != program.end) {
             float* const planes[] = {tile.r, tile.g, tile.b};
             for (int channel = 0; channel < 3; ++channel) read(bytes[channel], tile.pixels, planes[channel]);
-            for (const PointStep* step = program.begin; step != program.end; ++step) tile.apply(*step);
+            tile.apply_all(program.begin, program.end);
             for (int channel = 0; channel < 3; ++channel) write(planes[channel], tile.pixels, bytes[channel]);
         }
         if (program.looks_up_last)
