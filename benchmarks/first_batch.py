@@ -57,7 +57,7 @@ def main() -> None:
             ]
             torch_s, ffcv_s, first_s = (statistics.median(turn[key] for turn in turns) for key in turns[0])
             print(
-                f"{workload}: first batch {first_s:.2f} s after Loader(...) (median of {arguments.turns}); before it, "
+                f"{workload}: first batch {first_s:.2g} s after Loader(...) (median of {arguments.turns}); before it, "
                 f"import torch {torch_s:.2f} s, the rest {ffcv_s:.2f} s"
             )
 
