@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -260,14 +260,16 @@ def test_a_failing_sample_is_named_and_nothing_is_left(tmp_path: Path, workers: 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_a_dataset_that_calls_for_an_exit_is_no_dead_worker(backend: str, on_error: str, tmp_path: Path) -> None:
+def test_a_dataset_that_calls_for_an_exit_is_no_dead_worker(
+    backend: Literal["process", "thread"], on_error: Literal["raise", "skip"], tmp_path: Path
+) -> None:
     """Nor is it a bad sample to skip, or the end of the whole program."""
     writer = DatasetWriter(
         tmp_path / "x.beton",
         BLOB_AND_LABEL,
         num_workers=2,
         backend=backend,
-        on_error=on_error,  # type: ignore[arg-type]
+        on_error=on_error,
     )
     sample = r"sample 33 \(index 33 of the dataset\): SystemExit: no licence for this photograph"
     with pytest.raises(WriteError, match=sample) as info:
