@@ -41,7 +41,7 @@ constexpr Join join_channels;
 
 inline uint64_t first_bytes(size_t count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
 
-// Of the `count` bytes from `begin` on that belong to register number `i`.
+// Those of `count` bytes in a row of registers that register number `i` holds.
 inline uint64_t bytes_of(size_t i, size_t count) { return count > 64 * i ? first_bytes(count - 64 * i) : 0; }
 
 inline void split_pixels(const uint8_t* rgb, size_t width, uint8_t* const* channels) {

@@ -73,6 +73,14 @@ def test_checksums(data: Path, tmp_path: Path) -> None:
         assert microseconds > 0
 
 
+def test_core(data: Path, tmp_path: Path) -> None:
+    printed = run(tmp_path, "core.py", "--data", data, *FEW, "--workloads", "P1", "P4 raw")
+    for row in ("P1", "P4 raw"):
+        times = figures(printed, row)
+        assert times
+        assert min(times) > 0
+
+
 def test_first_batch(data: Path, tmp_path: Path) -> None:
     printed = run(tmp_path, "first_batch.py", "--data", data, *FEW, "--workloads", "P1")
     first_batch, turns, torch_s, _ = figures(printed, "P1")
