@@ -66,12 +66,11 @@ inline void join_pixels(const uint8_t* const* channels, size_t width, uint8_t* r
 #else
 
 inline void split_pixels(const uint8_t* rgb, size_t width, uint8_t* const* channels) {
-    using Part = Vector<uint8_t, 16>;
+    Ints starts;  // of four pixels each
+    for (int i = 0; i < lanes; ++i) starts[i] = 12 * i;
     size_t x = 0;
     for (; 3 * (x + lanes) + 4 <= 3 * width; x += lanes) {
-        Part parts[lanes / 4];
-        for (size_t i = 0; i < lanes / 4; ++i) parts[i] = load<Part>(rgb + 3 * (x + 4 * i));
-        const Ints split = quarters(turned_triples(load<Ints>(parts)));
+        const Ints split = quarters(turned_triples((Ints)load_windows(rgb + 3 * x, starts)));
         for (int channel = 0; channel < 3; ++channel)
             __builtin_memcpy(channels[channel] + x, reinterpret_cast<const char*>(&split) + lanes * channel, lanes);
     }
