@@ -42,7 +42,7 @@ def record(loader: Loader) -> Recorder:
     recorder: Any = Recorder(maker.renderer)
     for number in range(min(BATCHES, len(loader))):
         samples = order[number * BATCH_SIZE : (number + 1) * BATCH_SIZE]
-        maker.plan.render(BatchKey(samples, 0, number), recorder, maker.slots.allocate)
+        maker.plan.render(maker.plan.prepare(BatchKey(samples, 0, number)), recorder, maker.slots.allocate)
     return recorder
 
 

@@ -104,7 +104,8 @@ def engine_alone(loader: Loader) -> np.ndarray:
     maker = loader._maker()
     began = clocks()
     for number, samples in enumerate(batches):
-        batch = maker.plan.render(BatchKey(samples, 0, number), maker.renderer, maker.slots.allocate)
+        prepared = maker.plan.prepare(BatchKey(samples, 0, number))
+        batch = maker.plan.render(prepared, maker.renderer, maker.slots.allocate)
         del batch
     return clocks() - began
 

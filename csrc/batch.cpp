@@ -263,13 +263,14 @@ std::unique_ptr<Renderer> Renderer::another() const { return std::unique_ptr<Ren
 
 size_t Renderer::num_threads() const { return threads_->pool.size(); }
 
-std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<const ViewProgram> views) {
+std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<const ViewProgram> views,
+                                          const std::function<void()>& meanwhile) {
     std::vector<SampleError> errors;
     std::exception_ptr lost;
     std::mutex mutex;
     if (views.empty()) return errors;
     const std::function<bool()> is_cancelled = [this] { return cancelled_ || ThreadPool::are_cancelled(); };
-    threads_->pool.run(images.size, [&](size_t worker, size_t sample) {
+    const auto render_one = [&](size_t worker, size_t sample) {
         if (is_cancelled()) return;
         const auto failed = [&](const char* message) {
             for (const ViewProgram& view : views) clear(view, sample);
@@ -287,7 +288,8 @@ std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<co
         } catch (...) {
             failed("an exception of an unknown type");
         }
-    });
+    };
+    threads_->pool.run(images.size, render_one, meanwhile);
     if (cancelled_) throw std::runtime_error("rendering was cancelled: nobody waits for it");
     if (lost) std::rethrow_exception(lost);
     std::ranges::sort(errors, {}, &SampleError::position);

@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,9 +28,10 @@ public:
 
     size_t num_threads() const;
 
-    // Fills the views' outputs. Samples that could not be rendered are returned, in order; their outputs are zeros.
-    // Throws std::runtime_error once it is cancelled.
-    std::vector<SampleError> render(const ImageBatch& images, std::span<const ViewProgram> views);
+    // Fills the views' outputs, and calls `meanwhile`, which must not throw, in the caller's thread. Samples that could
+    // not be rendered are returned, in order; their outputs are zeros. Throws std::runtime_error once it is cancelled.
+    std::vector<SampleError> render(
+        const ImageBatch& images, std::span<const ViewProgram> views, const std::function<void()>& meanwhile = [] {});
 
     // From any thread: `render` begins no further view, now and from now on, and throws.
     void cancel() { cancelled_ = true; }

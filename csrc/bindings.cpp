@@ -9,6 +9,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
+#include <exception>
 #include <limits>
 #include <optional>
 #include <tuple>
@@ -175,7 +176,7 @@ std::vector<std::pair<size_t, std::string>> render(
     Array<const int32_t, nb::shape<-1, 2>> shapes, const std::vector<View*>& views,
     std::optional<Array<const uint32_t, nb::shape<-1>>> checksums, const StorageFile* file,
     std::optional<Array<const uint64_t, nb::shape<-1>>> behind,
-    std::optional<Array<const bool, nb::shape<-1>>> compared) {
+    std::optional<Array<const bool, nb::shape<-1>>> compared, std::optional<nb::callable> meanwhile) {
     const size_t batch = offsets.shape(0);
     const auto is_of_batch = [&](const auto& column) { return !column || column->shape(0) == batch; };
     if (!is_of_batch(checksums) || !is_of_batch(compared) || !is_of_batch(behind))
@@ -198,10 +199,21 @@ std::vector<std::pair<size_t, std::string>> render(
                             compared ? reinterpret_cast<const uint8_t*>(compared->data()) : nullptr,
                             file};
     std::vector<SampleError> errors;
+    std::exception_ptr raised;
+    const auto call_meanwhile = [&] {
+        if (!meanwhile) return;
+        const nb::gil_scoped_acquire acquire;
+        try {
+            (*meanwhile)();
+        } catch (const std::exception&) {  // not '...', by which threads end that outlive the interpreter
+            raised = std::current_exception();
+        }
+    };
     {
         nb::gil_scoped_release release;
-        errors = renderer.render(images, programs);
+        errors = renderer.render(images, programs, call_meanwhile);
     }
+    if (raised) std::rethrow_exception(raised);
     std::vector<std::pair<size_t, std::string>> result;
     for (SampleError& error : errors) result.emplace_back(error.position, std::move(error.message));
     return result;
@@ -271,8 +283,9 @@ NB_MODULE(_core, m) {
         .def(
             "render", &render, "storage"_a, "offsets"_a, "sizes"_a, "modes"_a, "shapes"_a, "views"_a,
             "checksums"_a.none() = nb::none(), "file"_a.none() = nb::none(), "behind"_a.none() = nb::none(),
-            "compared"_a.none() = nb::none(),
+            "compared"_a.none() = nb::none(), "meanwhile"_a.none() = nb::none(),
             "Renders `views`; the bytes come from `storage`, or from `file`, and so many `behind` each JPEG, which may "
             "be its entry points. They are compared with `checksums`, where `compared` (bool [B]) is True. Returns "
-            "(position, message) of each sample that failed, whose outputs are zeros.");
+            "(position, message) of each sample that failed, whose outputs are zeros. `meanwhile` is called in this "
+            "thread while the others work.");
 }

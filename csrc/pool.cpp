@@ -72,7 +72,8 @@ ThreadPool::~ThreadPool() {
 
 size_t ThreadPool::size() const { return state_->threads.size(); }
 
-void ThreadPool::run(size_t count, const std::function<void(size_t, size_t)>& task) {
+void ThreadPool::run(size_t count, const std::function<void(size_t, size_t)>& task,
+                     const std::function<void()>& meanwhile) {
     State& state = *state_;
     if (state.owner != ::getpid())
         throw std::runtime_error("this process was forked after the thread pool was made; make a new one");
@@ -84,6 +85,9 @@ void ThreadPool::run(size_t count, const std::function<void(size_t, size_t)>& ta
     state.next = 0;
     ++state.round;
     state.wake.notify_all();
+    lock.unlock();
+    meanwhile();
+    lock.lock();
     state.done.wait(lock, [&] { return state.busy == 0; });
     if (cancelled) throw std::runtime_error("rendering was cancelled: the process is ending");
 }

@@ -112,7 +112,7 @@ def test_copies_are_waited_for_even_if_reading_ends_badly() -> None:
     drained = []
     production = Production.__new__(Production)
     production._maker = SimpleNamespace(copies=SimpleNamespace(drain=lambda: drained.append(1)))  # type: ignore[assignment]
-    production._pairs = Pairs()
+    production._inputs = Pairs()
     with pytest.raises(OSError, match="reading"):
         production.close()
     assert drained == [1]

@@ -54,7 +54,7 @@ def test_windows_bound_the_memory_and_read_only_what_is_used(beton: Path) -> Non
     def ungrouped() -> Iterator[tuple[np.ndarray, None]]:
         return ((batch, None) for batch in batches)
 
-    for samples, window in read_ahead(source, ungrouped(), {"image"}, window_bytes=2 * max(sizes)):
+    for samples, window, _ in read_ahead(source, ungrouped(), {"image"}, window_bytes=2 * max(sizes)):
         assert window.nbytes <= 4 * max(sizes)
         pointers = source.rows(samples)["image"]["data_ptr"].astype(np.uint64)
         place = window.locate(pointers)
@@ -66,7 +66,7 @@ def test_windows_bound_the_memory_and_read_only_what_is_used(beton: Path) -> Non
         seen.append(window)
     assert len({id(window) for window in seen}) > 1
     assert len(seen) == len(batches)
-    for _, window in read_ahead(source, ungrouped(), {"label"}):
+    for _, window, _ in read_ahead(source, ungrouped(), {"label"}):
         assert window.nbytes == 0
 
 

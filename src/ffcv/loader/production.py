@@ -6,7 +6,8 @@ import copy
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ffcv.loader.cuda import Copies
 from ffcv.loader.read_ahead import read_ahead
 from ffcv.loader.selection import Selection, take
 from ffcv.loader.slots import SlotPool
-from ffcv.pipeline.plan import Plan
+from ffcv.pipeline.plan import Plan, Prepared
 from ffcv.pipeline.source import Source
 from ffcv.pipeline.steps import BatchKey
 
@@ -29,6 +30,7 @@ class Made(NamedTuple):
     nbytes: int  # of what the core rendered
 
 
+Item = TypeVar("Item")
 Render = Callable[[np.ndarray], Any]
 Policy = Callable[[np.ndarray, Render], Any]
 
@@ -37,16 +39,56 @@ def _render_all(samples: np.ndarray, render: Render) -> Any:
     return render(samples)
 
 
-class Maker(NamedTuple):
-    """What batches are made with; one for each pass, so that nothing changes under it."""
+class Ahead:
+    """Prepares one batch ahead: the next one, while the core's threads render the last."""
 
-    plan: Plan
-    renderer: _core.Renderer  # of this pass alone
-    slots: SlotPool
-    copies: Copies | None
+    def __init__(self, prepare: Callable[[BatchKey], Prepared]) -> None:
+        self._prepare = prepare
+        self._next: Prepared | None = None
 
-    def make(self, key: BatchKey, policy: Policy = _render_all, source: Source | None = None) -> Made:
-        """One batch; `policy(samples, render)` says what becomes of samples that cannot be decoded."""
+    def prepare(self, key: BatchKey) -> None:
+        with suppress(Exception):  # it comes again in its turn
+            self._next = self._prepare(key)
+
+    def take(self, key: BatchKey) -> Prepared:
+        """What was prepared if it is for the same samples, else what is prepared now."""
+        ready, self._next = self._next, None
+        return ready if ready is not None and ready.key.samples is key.samples else self._prepare(key)
+
+
+class Maker:
+    """What batches are made with; one for each pass, so that nothing changes under it.
+
+    Args:
+        plan: Says what is done.
+        renderer: Of this pass alone.
+        slots: Memory.
+        copies: To GPUs.
+    """
+
+    def __init__(self, plan: Plan, renderer: _core.Renderer, slots: SlotPool, copies: Copies | None) -> None:
+        self.plan = plan
+        self.renderer = renderer
+        self.slots = slots
+        self.copies = copies
+        self._ahead = Ahead(plan.prepare)
+
+    def make(
+        self,
+        key: BatchKey,
+        policy: Policy = _render_all,
+        source: Source | None = None,
+        following: BatchKey | None = None,
+    ) -> Made:
+        """One batch.
+
+        Args:
+            key: Which.
+            policy: `policy(samples, render)` says what becomes of samples that cannot be decoded.
+            source: Has the batch's bytes; None for the file itself.
+            following: The batch after it, to prepare meanwhile.
+        """
+        meanwhile = None if following is None else functools.partial(self._ahead.prepare, following)
 
         def work(held: list[np.ndarray]) -> Any:
             def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -56,7 +98,8 @@ class Maker(NamedTuple):
             def render(samples: np.ndarray) -> Any:
                 if self.copies is None:
                     held.clear()  # of an attempt that failed
-                batch = self.plan.render(BatchKey(samples, key.epoch, key.counter), self.renderer, allocate, source)
+                prepared = self._ahead.take(BatchKey(samples, key.epoch, key.counter))
+                batch = self.plan.render(prepared, self.renderer, allocate, source, meanwhile)
                 sizes.append(sum(array.nbytes for array in held))
                 return batch
 
@@ -65,6 +108,25 @@ class Maker(NamedTuple):
         sizes = [0]
         batch, copied = (work([]), []) if self.copies is None else self.copies.make(work)
         return Made(batch, copied, sizes[-1])
+
+
+def with_next(items: Iterator[Item]) -> Iterator[tuple[Item, Item | None]]:
+    """Every item with the one after it, or None; an exception comes after the item before it, as it would without."""
+    error: Exception | None = None
+    item = next(items, None)
+    while item is not None:
+        following = None
+        try:
+            following = next(items, None)
+        except Exception as raised:
+            error = raised
+        yield item, following
+        item = following
+    if error is not None:
+        try:
+            raise error
+        finally:  # its traceback holds this frame
+            error = None
 
 
 class Production:
@@ -109,8 +171,10 @@ class Production:
 
         fields = {view.field for view in maker.plan.views}
         self._candidates = functools.cache(lambda: selection.candidates(order))  # asked for where a sample is bad
-        self._pairs: Any = (
-            ((each, source) for each, _ in samples()) if os_cache else read_ahead(source, samples(), fields)
+        self._inputs: Any = (
+            ((each, source, after and after[0]) for (each, _), after in with_next(samples()))
+            if os_cache
+            else read_ahead(source, samples(), fields)
         )
 
     def batches(self, wait_for_room: Callable[[int], None]) -> Iterator[tuple[Any, int, list[Any]]]:
@@ -120,10 +184,11 @@ class Production:
             wait_for_room: Waits until one more batch of about so many bytes may be made.
         """
         nbytes, number, kept = 0, 0, self._goes_on
-        for samples, source in self._pairs:  # not enumerated, which would hold the last pair while the next is made
+        for samples, source, after in self._inputs:  # not enumerated, which would hold a source while the next is made
             wait_for_room(nbytes)
             key = BatchKey(samples, self._epoch, number)
-            batch, copied, nbytes = self._maker.make(key, self._treat, source)
+            following = None if after is None else BatchKey(after, self._epoch, number + 1)
+            batch, copied, nbytes = self._maker.make(key, self._treat, source, following)
             del source  # before the next one takes memory
             number, kept = number + 1, kept or batch is not None
             yield batch, self._done.popleft(), copied
@@ -144,4 +209,4 @@ class Production:
             if self._maker.copies is not None:
                 self._maker.copies.drain()
         finally:
-            self._pairs.close()
+            self._inputs.close()

@@ -101,8 +101,8 @@ def read_ahead(
     batches: Iterator[tuple[np.ndarray, int | None]],
     fields: Collection[str],
     window_bytes: int = WINDOW_BYTES,
-) -> Iterator[tuple[np.ndarray, WindowSource]]:
-    """Yields every batch's samples together with the source that has the bytes of `fields`.
+) -> Iterator[tuple[np.ndarray, WindowSource, np.ndarray | None]]:
+    """Yields every batch's samples, the source that has the bytes of `fields`, and the next batch's samples, or None.
 
     Args:
         source: The file.
@@ -121,8 +121,9 @@ def read_ahead(
                 return
             group, window = ready.popleft()
             window.wait()
-            for samples in group:
-                yield samples, window
+            first = ready[0][0][0] if ready else None
+            for samples, after in zip(group, [*group[1:], first], strict=True):
+                yield samples, window, after
             del window  # before the one after the next takes memory
     except GeneratorExit:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -7,7 +7,7 @@ import functools
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +19,17 @@ from ffcv.format import Section
 from ffcv.pipeline.owned import OwnedAllocations
 from ffcv.pipeline.source import FileSource, Source, UnreadableError
 from ffcv.pipeline.steps import BatchKey, Params
-from ffcv.pipeline.views import Allocate, ArrayView, ColumnView, CustomView, ImageView, View, image_sizes
+from ffcv.pipeline.views import Allocate, ArrayView, ColumnView, CustomView, ImageView, Lowered, View, image_sizes
 from ffcv.reader import Reader
+
+
+class Prepared(NamedTuple):
+    """A batch before it is rendered."""
+
+    key: BatchKey
+    rows: np.ndarray  # [B], the metadata of all fields
+    params: dict[str, Params]  # by view
+    lowered: list[list[Lowered]]  # by image field and view, in the order of the plan
 
 
 class Plan:
@@ -82,14 +91,33 @@ class Plan:
         marked = Section.JPEG_RESTART_INDEX in self.reader.sections
         return text + "; other rows are jumped over by restart markers" * marked
 
-    def render(self, key: BatchKey, renderer: _core.Renderer, allocate: Allocate, source: Source | None = None) -> Any:
+    def prepare(self, key: BatchKey) -> Prepared:
+        """Settles all that will be done to a batch, before there is memory for it."""
+        rows = self.source.rows(key.samples)
+        try:
+            params = {view.name: view.sample(key, rows) for view in self.views}
+            lowered = [[view.lower(params[view.name]) for view in views] for views in self._images.values()]
+        except Exception:
+            self.source.check(key.samples, rows)  # in a file that has changed, anything may be wrong
+            raise
+        return Prepared(key, rows, params, lowered)
+
+    def render(
+        self,
+        prepared: Prepared,
+        renderer: _core.Renderer,
+        allocate: Allocate,
+        source: Source | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Any:
         """Makes one batch.
 
         Args:
-            key: Which samples and epoch.
+            prepared: What `prepare` returned for it.
             renderer: The core's threads.
             allocate: Gives the arrays that the core renders into.
             source: Has the batch's bytes; None for the file itself.
+            meanwhile: Called in this thread while the core's threads work.
 
         Returns:
             A NamedTuple with one element a view, then the indices and the parameters if they are asked for.
@@ -99,20 +127,27 @@ class Plan:
             FormatError: The file is not any more what was opened, or does not give a sample's bytes.
         """
         source = source or self.source
-        rows = source.rows(key.samples)
         try:
-            return self._render(key, rows, renderer, allocate, source)
-        finally:
-            source.check(key.samples, rows)  # whatever was read before or after a change is never handed out
+            return self._render(prepared, renderer, allocate, source, meanwhile)
+        finally:  # whatever was read before or after a change is never handed out
+            source.check(prepared.key.samples, prepared.rows)
 
     def _render(
-        self, key: BatchKey, rows: np.ndarray, renderer: _core.Renderer, allocate: Allocate, source: Source
+        self,
+        prepared: Prepared,
+        renderer: _core.Renderer,
+        allocate: Allocate,
+        source: Source,
+        meanwhile: Callable[[], None] | None,
     ) -> Any:
-        params = {view.name: view.sample(key, rows) for view in self.views}
+        key, rows, params, lowered = prepared
         finished: dict[str, Any] = {}
-        for field, images in self._images.items():
-            outs = self._render_images(field, images, rows[field], params, key, renderer, allocate, source)
-            for view, out in zip(images, outs, strict=True):
+        for (field, images), settled in zip(self._images.items(), lowered, strict=True):
+            programs = [view.program(each, allocate) for view, each in zip(images, settled, strict=True)]
+            views = [view for view, _ in programs]
+            self._render_images(field, views, rows[field], key, renderer, source, meanwhile)
+            meanwhile = None  # it was called with the first field
+            for view, (_, out) in zip(images, programs, strict=True):
                 finished[view.name] = view.finish(out, params[view.name], key)
         for view in self._others:
             if isinstance(view, ArrayView):
@@ -180,19 +215,17 @@ class Plan:
     def _render_images(
         self,
         field: str,
-        views: Sequence[ImageView],
+        views: list[_core.View],
         rows: np.ndarray,
-        params: dict[str, Params],
         key: BatchKey,
         renderer: _core.Renderer,
-        allocate: Allocate,
         source: Source,
-    ) -> list[np.ndarray]:
+        meanwhile: Callable[[], None] | None,
+    ) -> None:
         pointers, modes = rows["data_ptr"].astype(np.uint64), np.ascontiguousarray(rows["mode"])
         found = source.extents.of(pointers)
         # Compared at every read, beside the cost of decoding; pixels that are only copied, at the first.
         compared = (modes != IMAGE_MODES["raw"]) | ~source.extents.verified[found.rows]
-        programs = [view.program(params[view.name], allocate) for view in views]
         location = source.locate(pointers)
         errors = renderer.render(
             location.storage,
@@ -200,11 +233,12 @@ class Plan:
             found.sizes,
             modes,
             image_sizes(rows, np.int32),
-            [program for program, _ in programs],
+            views,
             found.checksums,
             location.file,
             found.behind,
             compared,
+            meanwhile,
         )
         if errors:
             bad = [position for position, _ in errors]
@@ -212,7 +246,6 @@ class Plan:
             failed = {int(key.samples[position]): message for position, message in errors}
             raise SampleError(self.reader.path, field, failed)
         source.extents.verified[found.rows] = True
-        return [out for _, out in programs]
 
 
 @functools.cache

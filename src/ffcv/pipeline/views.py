@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,20 @@ from ffcv import _core
 from ffcv.fields.decoder import Decoder
 from ffcv.pipeline.custom import CustomDecoder, StorageState
 from ffcv.pipeline.steps import BatchKey, Params, Step, Tail, run_tail, sample_steps, tail_title, title_of, view_sizes
-from ffcv.transforms.base import Output, side_by_side
+from ffcv.transforms.base import Op, Output, side_by_side
 from ffcv.transforms.validation import check_size
 
 Allocate = Callable[[tuple[int, ...], np.dtype], np.ndarray]
+
+
+class Lowered(NamedTuple):
+    """A view of a batch, as far as it is settled before there is memory for it."""
+
+    boxes: np.ndarray  # int32 [B, 4]
+    flips: np.ndarray | None  # uint8 [B]
+    height: int
+    width: int
+    ops: list[Op]
 
 
 @dataclass(frozen=True)
@@ -42,30 +52,24 @@ class ImageView:
         steps = (*self.transforms, *self.tail)
         return params | sample_steps(steps, key, view_sizes(self.decoder, len(key.samples))) if steps else params
 
-    def program(self, params: Params, allocate: Allocate) -> tuple[_core.View, np.ndarray]:
-        """The core's program for one batch, and the array that it will fill.
-
-        Args:
-            params: What `sample` returned.
-            allocate: Gives memory for the output.
-        """
+    def lower(self, params: Params) -> Lowered:
+        """What the core is to do by `params`, which `sample` returned."""
         crop = params[self.decoder.name]
         height, width = check_size("output_size", self.decoder.transform.output_size)
         ops = [op for step in self.transforms for op in step.transform.lower(params[step.name])]
         flips = None
         if ops and ops[0].code == _core.OpCode.flip_horizontal:  # free while resampling
             flips = (ops.pop(0).parameters[:, 0] == 1).astype(np.uint8)
-        batch = len(crop[0])
+        return Lowered(self.decoder.transform.boxes(crop), flips, height, width, ops)
+
+    def program(self, lowered: Lowered, allocate: Allocate) -> tuple[_core.View, np.ndarray]:
+        """The core's program for one batch, and the array that it will fill; `allocate` gives memory for it."""
+        batch, height, width = len(lowered.boxes), lowered.height, lowered.width
         shape = (batch, 3, height, width) if self.output.channels_first else (batch, height, width, 3)
         out = allocate(shape, self.output.memory_dtype)
         scale, bias = self.output.scale_and_bias
-        boxes = self.decoder.transform.boxes(crop)
         view = _core.View(
-            boxes,
-            flips,
-            height,
-            width,
-            ops,
+            *lowered,
             out,
             self.output.channels_first,
             scale.tolist(),
