@@ -1,6 +1,7 @@
 """The original FFCV, which knows no more than one view and no hue: P1 and P4, from the `.beton` files that ours writes.
 
-Not part of the development environment: benchmarks/views.py says how to install it beside.
+Not part of the development environment: benchmarks/views.py says how to install it beside. It takes new
+memory, 0.2 GB, for every epoch: `--images 2000` and more for epochs in which that does not count.
 """
 
 from __future__ import annotations
