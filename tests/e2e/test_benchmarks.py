@@ -171,7 +171,7 @@ def test_views_says_what_a_system_cannot_do(data: Path, tmp_path: Path) -> None:
 
 
 def test_views_imports_from_path_before_ours(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "ffcv.py").write_text("raise ImportError('the ffcv of --path')")
+    (tmp_path / "ffcv").with_suffix(".py").write_text("raise ImportError('the ffcv of --path')")
     chosen = ("--systems", "ffcv_original", "--workloads", "P1")
     for path, why in (((), "No module named 'ffcv._libffcv'"), (("--path", f"ffcv_original={tmp_path}"), "of --path")):
         with pytest.raises(AssertionError, match=why):
