@@ -9,11 +9,19 @@ whose workers stay. Systems take turns,
 so that a machine that slows down slows all of them; the table shows medians, and ratios within the run. CPU seconds
 count worker processes too. Beside the table stands the floor: libjpeg-turbo's full decode alone, of the same files.
 
-Albumentations is installed beside, in a folder of its own:
+The others are installed beside, each in a folder of its own, which `--path` names (`--no-deps`: numpy, torch and
+numba are those of the development environment). The original FFCV and SPDL need libraries of Debian, too:
 
-    pip install --no-deps --target DIR albumentations==2.0.8 albucore==0.0.24 "opencv-python-headless<5" \\
+    pip install --no-deps --target ALB albumentations==2.0.8 albucore==0.0.24 "opencv-python-headless<5" \\
         stringzilla simsimd
-    PYTHONPATH=DIR python benchmarks/views.py --systems ours ours_plain albumentations_cv2 torchvision_pil
+    pip install --no-deps --target DALI nvidia-dali-cuda120==2.4.0 "nvidia-nvimgcodec-cu12<0.10" \\
+        optree nvtx makefun astunparse gast six
+    apt-get install libopencv-dev libturbojpeg0-dev pkg-config
+    pip install --no-deps --target FFCV ffcv==1.0.2 "opencv-python-headless<5"
+    apt-get install ffmpeg
+    pip install --no-deps --target SPDL spdl-core==0.8.0 spdl-io==0.8.0
+    python benchmarks/views.py --systems ours ours_plain ffcv_original dali_cpu spdl_ffmpeg albumentations_cv2 \\
+        torchvision_pil --path ffcv_original=FFCV dali_cpu=DALI spdl_ffmpeg=SPDL albumentations_cv2=ALB
 """
 
 from __future__ import annotations
@@ -26,6 +34,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -34,7 +43,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from options import new_parser
 from workloads import WORKLOADS, Source, prepare
 
-SYSTEMS = ("ours", "ours_plain", "albumentations_cv2", "torchvision_pil")
+JPEGS, RAW = ("P1", "P2", "P2b", "P3", "P4"), ("P1 raw", "P2 raw", "P4 raw")
+SYSTEMS = {  # and the workloads that each can do
+    "ours": (*JPEGS, *RAW),
+    "ours_plain": JPEGS,
+    "ffcv_original": ("P1", "P4", "P1 raw", "P4 raw"),
+    "dali_cpu": JPEGS,
+    "spdl_ffmpeg": ("P1", "P4"),
+    "albumentations_cv2": JPEGS,
+    "torchvision_pil": JPEGS,
+}
 DEFAULT_SYSTEMS = ("ours", "ours_plain", "torchvision_pil")  # what the development environment holds
 
 
@@ -86,13 +104,30 @@ def floor(source: Source) -> float:
     return statistics.median(turns[1:])
 
 
-def run_apart(system: str, workload: str, source: Source, threads: int) -> dict[str, float]:
+def run_apart(system: str, workload: str, source: Source, threads: int, folder: str | None) -> dict[str, float]:
+    """In a process of its own, with what is installed in `folder` before anything else."""
     job = json.dumps([system, workload, str(source.folder), source.repeats, threads])
-    command = [sys.executable, __file__, "--job", job]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment, options = dict(os.environ), []
+    if folder:  # -S: an editable installation of ours would come before any folder
+        options = ["-S"]
+        paths = [folder, os.environ.get("PYTHONPATH"), sysconfig.get_path("purelib")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    command = [sys.executable, *options, __file__, "--job", job]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode:
         raise SystemExit(f"{system} {workload} failed:\n{result.stderr}")
     return json.loads(result.stdout.splitlines()[-1])
+
+
+def plan(systems: list[str], workload: str) -> dict[str, str]:
+    """What each system does beside ours: who has no such files reads JPEGs, so that both meet the same minutes."""
+    jpeg, _, raw = workload.partition(" ")
+    names = {system: workload if workload in SYSTEMS[system] else jpeg for system in systems}
+    return {
+        system: name
+        for system, name in names.items()
+        if name in SYSTEMS[system] and not (raw and system == "ours_plain")
+    }
 
 
 def show(results: dict[str, dict[str, dict[str, float]]], floor_cpu: float) -> None:
@@ -113,8 +148,9 @@ def show(results: dict[str, dict[str, dict[str, float]]], floor_cpu: float) -> N
 
 def main() -> None:
     parser = new_parser(__doc__, data=True, images=500, turns=5)
-    parser.add_argument("--systems", nargs="+", default=list(DEFAULT_SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--systems", nargs="+", default=list(DEFAULT_SYSTEMS), choices=list(SYSTEMS))
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    parser.add_argument("--path", nargs="+", default=[], metavar="SYSTEM=DIR", help="where a system is installed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--longer-side", type=int, default=512, help="of the re-encoded images, in pixels")
     parser.add_argument("--json", type=Path, help="where to save the figures")
@@ -125,19 +161,20 @@ def main() -> None:
         print(json.dumps(measure(system, workload, Source(Path(folder), repeats), threads)))
         return
 
+    folders = dict(pair.split("=", 1) for pair in arguments.path)
     results: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         source = prepare(arguments.data, Path(folder), arguments.longer_side, arguments.images)
         print(f"{len(source.files)} images an epoch, {arguments.threads} threads, median of {arguments.turns} turns")
         for workload in arguments.workloads:
-            # Others have no such files: they read JPEGs beside ours of raw images, so that both meet the same minutes.
-            jpeg, _, raw = workload.partition(" ")
-            systems = [system for system in arguments.systems if not (raw and system == "ours_plain")]
-            turns: dict[str, list[dict[str, float]]] = {system: [] for system in systems}
+            names = plan(arguments.systems, workload)
+            if missing := [system for system in arguments.systems if system not in names]:
+                print(f"{workload}: not done by {', '.join(missing)}")
+            turns: dict[str, list[dict[str, float]]] = {system: [] for system in names}
             for _ in range(arguments.turns):
-                for system in systems:
-                    name = workload if system == "ours" else jpeg
-                    turns[system].append(run_apart(system, name, source, arguments.threads))
+                for system, name in names.items():
+                    row = run_apart(system, name, source, arguments.threads, folders.get(system))
+                    turns[system].append(row)
             results[workload] = {
                 system: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
                 for system, rows in turns.items()

@@ -143,6 +143,41 @@ def test_views(data: Path, tmp_path: Path) -> None:
         assert len(figures(printed, f"P1 │ {system} │")) == 4
 
 
+@pytest.mark.parametrize(
+    ("system", "workloads"),
+    [
+        ("albumentations_cv2", ("P1", "P3")),
+        ("dali_cpu", ("P1", "P2", "P2b", "P3", "P4")),
+        ("ffcv_original", ("P1", "P4 raw")),
+        ("spdl_ffmpeg", ("P1", "P4")),
+    ],
+)
+def test_views_of_peers(system: str, workloads: tuple[str, ...], data: Path, tmp_path: Path) -> None:
+    paths = os.environ.get("FFCV_PEERS", "").split()
+    if not any(path.startswith(f"{system}=") for path in paths):
+        pytest.skip(f"FFCV_PEERS has no {system}=DIR: benchmarks/views.py says how to install it")
+    saved = tmp_path / "views.json"
+    chosen = ("--systems", system, "--workloads", *workloads, "--path", *paths)
+    run(tmp_path, "views.py", "--data", data, *FEW, *chosen, "--json", saved)
+    results = json.loads(saved.read_text())["results"]
+    assert list(results) == list(workloads)
+    assert all(rows[system]["cpu_s_per_1000"] > 0 for rows in results.values())
+
+
+def test_views_says_what_a_system_cannot_do(data: Path, tmp_path: Path) -> None:
+    systems = ("--systems", "ours", "spdl_ffmpeg", "--workloads", "P2b")
+    printed = run(tmp_path, "views.py", "--data", data, *FEW, *systems)
+    assert "P2b: not done by spdl_ffmpeg" in printed
+
+
+def test_views_imports_from_path_before_ours(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "ffcv").with_suffix(".py").write_text("raise ImportError('the ffcv of --path')")
+    chosen = ("--systems", "ffcv_original", "--workloads", "P1")
+    for path, why in (((), "No module named 'ffcv._libffcv'"), (("--path", f"ffcv_original={tmp_path}"), "of --path")):
+        with pytest.raises(AssertionError, match=why):
+            run(tmp_path, "views.py", "--data", data, *FEW, *chosen, *path)
+
+
 def test_writer(data: Path, tmp_path: Path) -> None:
     printed = run(tmp_path, "writer.py", "--data", data, *FEW, "--workers", 2)
     for row, systems in (
