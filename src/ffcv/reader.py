@@ -41,14 +41,24 @@ TABLE_IN_MEMORY = 64 << 20
 _FOREIGN = -2  # `_core.AllocationTable.find`
 
 
+def either(name: str, value: Any, other_name: str, other: Any) -> Any:
+    """What was passed of an argument that has two names, one of them the original's; None: nothing."""
+    if value is not None and other is not None:
+        raise ValueError(
+            f"{name} and {other_name} are two names of one argument, got {value!r} and {other!r}: pass one of them"
+        )
+    return other if value is None else value
+
+
 class Reader:
     """A validated `.beton` file. Opening reads its tables, never its pages.
 
     Args:
         path: The file.
-        custom_fields: For each field of a custom type, the `Field` subclass that wrote it.
+        custom_fields: For each field of a custom type, the `Field` subclass that wrote it (or one of its fields).
         verify_checksums: Compare the tables now, and samples when they are read, with the checksums in the file (if it
             has any; the original's have none).
+        fname, custom_handlers: The original's names of `path` and `custom_fields`.
 
     Attributes:
         path: As given, as text.
@@ -70,11 +80,17 @@ class Reader:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
         custom_fields: Mapping[str, type[Field]] | None = None,
         *,
         verify_checksums: bool = True,
+        fname: str | os.PathLike[str] | None = None,
+        custom_handlers: Mapping[str, type[Field]] | None = None,
     ) -> None:
+        path = either("path", path, "fname", fname)
+        if path is None:
+            raise ValueError("Reader needs the path of a .beton file as its first argument")
+        custom_fields = either("custom_fields", custom_fields, "custom_handlers", custom_handlers)
         self.path = os.fspath(path)
         self.bytes = FileBytes(self.path)
         self.header = read_header(self.bytes)

@@ -31,6 +31,14 @@ def builds(batch: Any) -> Any:
     return batch * {"a": 1, "b": "2"}.get("c", 2)
 
 
+def masks(batch: Any) -> Any:
+    """On which numba 0.68 fails without an error of its own."""
+    grid, doubled = np.zeros((2, 2), np.int64), np.zeros((len(batch), 2, 2), np.int64)
+    for i in range(len(batch)):
+        doubled[i, grid == 0] = batch[i] * 2
+    return doubled[:, 0, 0]
+
+
 class Code:
     def __call__(self, batch: Any) -> Any:
         return batch * 2
@@ -44,7 +52,7 @@ def called(code: Callable[..., Any], batch: np.ndarray) -> tuple[Callable[..., A
     return guarded, guarded(batch)
 
 
-@pytest.mark.parametrize("code", [imports, opens, formats, builds, Code(), Code().method])
+@pytest.mark.parametrize("code", [imports, opens, formats, builds, masks, Code(), Code().method])
 def test_it_runs_as_plain_python_with_a_warning(code: Callable[..., Any]) -> None:
     batch = np.arange(3)
     with pytest.warns(UserWarning, match="numba cannot compile .*, which now runs as plain Python: "):

@@ -324,3 +324,9 @@ def test_to_rgb_refuses(value: Any, error: type[Exception], message: str) -> Non
 def test_image_field_refuses(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RGBImageField(**arguments)
+
+
+def test_ffcvs_script_for_imagenet_sets_no_probability() -> None:
+    given: dict[str, Any] = {"max_resolution": 500, "jpeg_quality": 90.0, "compress_probability": None}
+    assert RGBImageField("smart", **given).jpeg_quality == 90
+    assert RGBImageField("proportion", **given).proportion == 0.5

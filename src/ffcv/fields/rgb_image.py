@@ -92,7 +92,7 @@ class RGBImageField(Field):
             enlarged.
         smart_threshold: For 'smart', in bytes; None stores everything raw.
         jpeg_quality: 1 to 100, as libjpeg counts it.
-        compress_probability: For 'proportion', 0 to 1.
+        compress_probability: For 'proportion', 0 to 1; None, which FFCV's own script for ImageNet passes, for 0.5.
         exif_orientation: Turn PIL images and `EncodedImage`s as their EXIF orientation says. An `EncodedImage` that it
             turns is compressed again, at quality 95. Without it orientation is ignored, as by torchvision's loader and
             the original.
@@ -109,7 +109,7 @@ class RGBImageField(Field):
         max_resolution: int | None = None,
         smart_threshold: int | None = None,
         jpeg_quality: int = 90,
-        compress_probability: float = 0.5,
+        compress_probability: float | None = 0.5,
         exif_orientation: bool = False,
         restart_markers: bool = False,
         entry_points: bool = False,
@@ -122,6 +122,7 @@ class RGBImageField(Field):
             raise ValueError(f"max_resolution must be at least 1 pixel, got {max_resolution}")
         if not 1 <= jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality lies between 1 and 100, got {jpeg_quality}")
+        compress_probability = 0.5 if compress_probability is None else compress_probability
         if not 0 <= compress_probability <= 1:
             raise ValueError(f"compress_probability lies between 0 and 1, got {compress_probability}")
         self.write_mode = write_mode

@@ -23,24 +23,35 @@ from ffcv.transforms.ops import ToTensor
 Pipelines = Mapping[str, Sequence[Any] | PipelineSpec | None]
 
 
-def build_views(reader: Reader, pipelines: Pipelines, mapper: Mapping[str, str], seed: int) -> list[View]:
+def resolve(reader: Reader, pipelines: Pipelines, mapper: Mapping[str, str]) -> dict[str, PipelineSpec]:
     """The batch's elements: the file's fields in their order, then the extra views in the order given.
 
     Args:
         reader: The open file.
         pipelines: As `Loader` takes them.
         mapper: Extra views: name -> field.
-        seed: The loader's.
+
+    Returns:
+        For each name its source, decoder and transforms, defaults filled in; none for fields that are left out.
 
     Raises:
-        ValueError, TypeError: A name, a decoder or an operation does not fit; says which and what would.
+        ValueError, TypeError: A name or an operation does not fit; says which and what would.
     """
     sources = _sources(reader, pipelines, mapper)
-    return [
-        _view(reader, name, source, pipelines.get(name, []), seed)
+    return {
+        name: _spec(reader, name, source, pipelines.get(name, []))
         for name, source in sources.items()
         if not (name in pipelines and pipelines[name] is None)
-    ]
+    }
+
+
+def build_views(reader: Reader, specs: Mapping[str, PipelineSpec], seed: int) -> list[View]:
+    """The views of `resolve`d pipelines.
+
+    Raises:
+        ValueError, TypeError: A decoder or an operation does not fit; says which and what would.
+    """
+    return [_view(reader, name, spec, seed) for name, spec in specs.items()]
 
 
 def unknown(name: str, known: Sequence[str]) -> str:
@@ -77,29 +88,32 @@ def _sources(reader: Reader, pipelines: Pipelines, mapper: Mapping[str, str]) ->
     return sources
 
 
-def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | PipelineSpec | None, seed: int) -> View:
-    if isinstance(pipeline, PipelineSpec):
-        operations = [pipeline.decoder] * (pipeline.decoder is not None) + list(pipeline.transforms or [])
-    else:
-        operations = list(pipeline or [])
-    for each in operations:
+def _spec(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | PipelineSpec | None) -> PipelineSpec:
+    decoder = pipeline.decoder if isinstance(pipeline, PipelineSpec) else None
+    operations = list((pipeline.transforms if isinstance(pipeline, PipelineSpec) else pipeline) or [])
+    for each in (decoder, *operations):
         if isinstance(each, type):
             raise TypeError(f"pipeline {name!r}: {each.__name__} is a class: put an instance of it there")
-    operations = operations or [ToTensor()]
+    if decoder is None:
+        operations = operations or [ToTensor()]
+        default = reader.fields[source].get_decoder_class()
+        is_decoder = isinstance(operations[0], ImageDecoder | ArrayDecoder | Decoder | default)
+        decoder = operations.pop(0) if is_decoder else default()
+    return PipelineSpec(source, decoder, operations)
+
+
+def _view(reader: Reader, name: str, spec: PipelineSpec, seed: int) -> View:
+    source, decoder = spec.source, spec.decoder
     field = reader.fields[source]
-    is_image = {"height", "width", "mode", "data_ptr"} <= set(reader.metadata.dtype[source].names or ())
-    default = field.get_decoder_class()
-    if not isinstance(operations[0], ImageDecoder | ArrayDecoder | Decoder | default):
-        operations.insert(0, default())
-    decoder = operations[0]
-    if isinstance(decoder, Operation):
+    steps = [CustomStep(each, field) if isinstance(each, Operation) else each for each in spec.transforms or []]
+    if isinstance(decoder, Operation) or _has_own_code(name, decoder):
         column = reader.column(source)  # users' code may look at any row, at any time
-        return compile_view(name, source, CustomDecoder(decoder, field, column), _steps(operations[1:], field), seed)
+        return compile_view(name, source, CustomDecoder(decoder, field, column), steps, seed)
+    is_image = {"height", "width", "mode", "data_ptr"} <= set(reader.metadata.dtype[source].names or ())
     if isinstance(decoder, ImageDecoder | ArrayDecoder) != is_image:
         kind = "an image" if is_image else "no image"
         raise ValueError(f"pipeline {name!r}: {type(decoder).__name__} does not fit field {source!r}, {kind}")
-    _check_column_decoder(name, source, decoder, default)
-    _check_code(name, decoder)
+    _check_column_decoder(name, source, decoder, field.get_decoder_class())
     if isinstance(decoder, ImageDecoder | ArrayDecoder):
         asks = type(decoder).bound not in (ImageDecoder.bound, ArrayDecoder.bound)
         if asks and reader.num_samples:  # without any, there are no sizes, and nothing will be decoded
@@ -107,7 +121,7 @@ def _view(reader: Reader, name: str, source: str, pipeline: Sequence[Any] | Pipe
     else:
         decoder = copy.copy(decoder)  # what it learns of this file must not reach the user's other pipelines
         decoder.bind(reader, source)
-    return compile_view(name, source, decoder, _steps(operations[1:], field), seed)
+    return compile_view(name, source, decoder, steps, seed)
 
 
 def _check_column_decoder(name: str, source: str, decoder: Any, default: type) -> None:
@@ -121,18 +135,22 @@ def _check_column_decoder(name: str, source: str, decoder: Any, default: type) -
         )
 
 
-def _check_code(name: str, decoder: Any) -> None:
-    """Code of the user's own would be left out in silence: the loader decodes with what the core has for the class."""
+def _has_own_code(name: str, decoder: Any) -> bool:
+    """Whether the user derived it from a decoder of ours to decode with code as FFCV's operations have it.
+
+    Code without the memory that it writes to would be left out in silence: the loader decodes with what the core has
+    for the class.
+    """
     owner = next((each for each in type(decoder).__mro__ if "generate_code" in vars(each)), None)
-    if owner is not None and owner.__module__.partition(".")[0] != "ffcv":
+    if owner is None or owner.__module__.partition(".")[0] == "ffcv":
+        return False
+    if not hasattr(decoder, "declare_state_and_memory"):
         raise TypeError(
             f"pipeline {name!r}: {owner.__name__}.generate_code would not be called, because {owner.__name__} derives "
-            f"from {owner.__mro__[1].__name__}: derive it from ffcv.pipeline.operation.Operation"
+            f"from {owner.__mro__[1].__name__}: derive it from ffcv.pipeline.operation.Operation, or give it "
+            "declare_state_and_memory, too"
         )
-
-
-def _steps(operations: list[Any], field: Any) -> list[Any]:
-    return [CustomStep(each, field) if isinstance(each, Operation) else each for each in operations]
+    return True
 
 
 def gpus_of(views: Sequence[View]) -> set[torch.device]:

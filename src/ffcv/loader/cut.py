@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -96,6 +96,10 @@ class Cut:
         rest = samples % self.step
         left_out = 0 < rest <= self.rank and not self.drop_last and not self.pad
         return self.steps(samples) - left_out
+
+    def keeping_all(self) -> Cut:
+        """This, with the short last batch."""
+        return replace(self, drop_last=False)
 
     def batches(self, samples: int, start: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """This rank's batches from position `start` on: (positions int64 [B], global samples done after it)."""

@@ -13,12 +13,13 @@ from ffcv import _core
 from ffcv.cores import available_cores
 from ffcv.fields.base import Field
 from ffcv.loader.bad_samples import BadSamples, OnError
-from ffcv.loader.building import build_views, gpus_of, unknown
+from ffcv.loader.building import build_views, gpus_of, resolve, unknown
 from ffcv.loader.cuda import SideStreams, hand_over
 from ffcv.loader.cut import Cut
 from ffcv.loader.epoch import EpochIterator
 from ffcv.loader.handoff import Handoff
 from ffcv.loader.options import ORDER_TYPE, OrderOption, check_indices, choose_order, default_os_cache, whole
+from ffcv.loader.original import DEFAULT_OS_CACHE, OriginalLoader
 from ffcv.loader.position import MAX_EPOCH, Pass, Position
 from ffcv.loader.production import Maker, Production
 from ffcv.loader.ranks import agree_on_seed, find_ranks
@@ -31,15 +32,15 @@ from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.steps import BatchKey
 from ffcv.pipeline.views import ImageView, View
 from ffcv.random import RNG_VERSION
-from ffcv.reader import Reader
+from ffcv.reader import Reader, either
 from ffcv.traversal_order import TraversalOrder
 
-__all__ = ["ORDER_TYPE", "Loader", "OrderOption"]
+__all__ = ["DEFAULT_OS_CACHE", "ORDER_TYPE", "Loader", "OrderOption"]
 
 AHEAD_BYTES = 192 << 20
 
 
-class Loader:
+class Loader(OriginalLoader):
     """Iterates over a `.beton` file in batches; each iteration is the next epoch.
 
     A batch is a NamedTuple: the file's fields in their order, then the extra views in the order given. It stays valid
@@ -115,19 +116,17 @@ class Loader:
     ) -> None:
         # Longer than 60 lines for its arguments alone. They are kept as given: `filter` makes another loader of them.
         options = {name: value for name, value in locals().items() if name not in ("self", "fname")}
-        options["path"] = path if path is not None else fname
+        options["path"] = either("path", path, "fname", fname)
+        pipelines, custom_field_mapper = pipelines or {}, custom_field_mapper or {}
+        options |= {"pipelines": pipelines, "custom_field_mapper": custom_field_mapper}
         if options["path"] is None:
             raise ValueError("Loader needs the path of a .beton file as its first argument")
-        if path is not None and fname is not None:
-            raise ValueError(
-                f"path and fname are two names of one argument, got {path!r} and {fname!r}: pass one of them"
-            )
         self.batch_size = whole("batch_size", batch_size, least=1)
         num_workers = whole("num_workers", num_workers)
         self.batches_ahead = max(1, whole("batches_ahead", batches_ahead))
         self.ahead_bytes = whole("ahead_bytes", ahead_bytes)
         seed = None if seed is None else whole("seed", seed)
-        self._options = options
+        self._args = options
         self.reader = Reader(options["path"], custom_fields=dict(custom_fields or {}))
         for name in custom_fields or {}:
             if name not in self.reader.field_names:
@@ -145,6 +144,8 @@ class Loader:
         if sampler is not None and indices is not None:
             raise ValueError("sampler= already chooses the samples: pass either it or indices=")
         Compiler.num_threads = self.num_workers
+        self.recompile = recompile
+        self.pipeline_specs = resolve(self.reader, pipelines, custom_field_mapper)
         self._build()
         self._cut.check(self._length(0), on_error, self.selection.size)
 
@@ -159,8 +160,8 @@ class Loader:
         An iterator that goes without having been asked for a batch does not count as an epoch.
         """
         self._check_open()
-        if self._options["recompile"]:
-            self.plan = self.plan.with_views(self._views())
+        if self.recompile:
+            self.generate_code()
         this = Pass((self._next, self._reached, self._latest))  # not the iterator, whose user alone must hold it
         start = self._next
         order = self._order(start.epoch)
@@ -210,21 +211,11 @@ class Loader:
             hand_over(batch, copied)
         return batch._make(element if isinstance(element, dict) else element[0] for element in batch)
 
-    @property
-    def code(self) -> Plan:
-        """The original's name of `plan`: one object, or with `recompile` a new one for each iteration."""
-        return self.plan
-
-    @property
-    def next_epoch(self) -> int:
-        """The epoch of the next iteration."""
-        return self._next.epoch
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is opened again where it is unpickled, and goes on there as it would here."""
         same = {"seed": self.seed, "rank": self.rank, "world_size": self.world_size}
         order_state = self.traversal_order.state_dict(self.next_epoch)
-        return _reopened, (type(self), self._options, same, self._next, order_state)
+        return _reopened, (type(self), self._args, same, self._next, order_state)
 
     def __enter__(self) -> Loader:
         return self
@@ -246,11 +237,6 @@ class Loader:
         self._next = self._next.at_epoch(epoch)
         self._latest = None
 
-    @property
-    def indices(self) -> np.ndarray:
-        """The dataset indices of the samples used, int64 [N]; made anew where they are the whole file."""
-        return self.selection.all()
-
     def filter(self, field_name: str, condition: Callable[[Any], bool]) -> Loader:
         """A loader over the samples of this one whose value satisfies a condition.
 
@@ -264,7 +250,7 @@ class Loader:
         names = [view.name for view in self.plan.views]
         if field_name not in names and field_name not in self.reader.field_names:
             raise ValueError(f"filter: {unknown(field_name, [*names, *self.reader.field_names])}")
-        given, mapped = self._options["pipelines"] or {}, self._options["custom_field_mapper"] or {}
+        given, mapped = self._args["pipelines"], self._args["custom_field_mapper"]
         pipelines = {name: None for name in self.reader.field_names if name != field_name}
         if given.get(field_name) is not None:  # a field that is left out of the batches gets its default decoder
             pipelines[field_name] = given[field_name]
@@ -277,10 +263,10 @@ class Loader:
             "return_indices": True,
             "seed": self.seed,
         }
-        if self._options["on_error"] == "replace":
+        if self._args["on_error"] == "replace":
             alone["on_error"] = "skip"  # bad samples have no value, and are no other samples
-        options = self._options | plain | alone | {"custom_field_mapper": mapper, "pipelines": pipelines}
-        if self._options["sampler"] is not None:
+        options = self._args | plain | alone | {"custom_field_mapper": mapper, "pipelines": pipelines}
+        if self._args["sampler"] is not None:
             options["indices"] = np.unique(self.traversal_order.sample_order(self.next_epoch))
         kept: list[int] = []
         with type(self)(**options) as values:
@@ -289,7 +275,7 @@ class Loader:
                     if condition(value):
                         kept.append(index)
         chosen = {"indices": np.array(kept, np.int64), "sampler": None, "seed": self.seed}
-        return type(self)(**(self._options | chosen))
+        return type(self)(**(self._args | chosen))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the iteration is: plain numbers and text.
@@ -327,7 +313,7 @@ class Loader:
     @property
     def given_seed(self) -> int | None:
         """The seed that was asked for; None where one was drawn."""
-        return self._options["seed"]
+        return self._args["seed"]
 
     def resume(self, seed: int, position: Position, order_state: dict[str, Any]) -> None:
         """Goes on in the middle of an epoch; `load_state_dict` checks and then calls this."""
@@ -340,7 +326,7 @@ class Loader:
 
     def _build(self) -> None:
         """What follows from the seed: order, views, plan."""
-        options = self._options
+        options = self._args
         kwargs = dict(options["order_kwargs"] or {})
         order, kwargs = choose_order(options["order"], options["shuffle"], options["sampler"], kwargs)
         views = self._views()
@@ -356,24 +342,27 @@ class Loader:
         # one more batch than lie ahead: that which its user has just let go
         self._slots = SlotPool(rendered, self.batches_ahead + 1, self.ahead_bytes, pin_memory=bool(self._streams))
         self.traversal_order = order(self, **kwargs)
-        self._counted: tuple[int, int] | None = None
+        self._counted = None
 
     def _views(self) -> list[View]:
-        pipelines, mapper = self._options["pipelines"] or {}, self._options["custom_field_mapper"] or {}
-        return build_views(self.reader, pipelines, mapper, self.seed)
+        return build_views(self.reader, self.pipeline_specs, self.seed)
+
+    def _next_epoch(self) -> int:
+        return self._next.epoch
 
     def _length(self, epoch: int) -> int:
         """Samples in an epoch. Orders that have to be made to be counted are made once an epoch for that."""
         if type(self.traversal_order).epoch_length is not TraversalOrder.epoch_length:
             return self.traversal_order.epoch_length(epoch)
-        if self._counted is None or self._counted[0] != epoch:
-            self._counted = epoch, self.traversal_order.epoch_length(epoch)
-        return self._counted[1]
+        order = self.traversal_order
+        if self._counted is None or self._counted[:2] != (order, epoch):
+            self._counted = order, epoch, order.epoch_length(epoch)
+        return self._counted[2]
 
     def _order(self, epoch: int) -> Any:
         """The order of an epoch; made in the thread that iterates, whose random generator torch's samplers share."""
         order = self.traversal_order.sample_order(epoch)
-        self._counted = epoch, len(order)
+        self._counted = self.traversal_order, epoch, len(order)
         if len(order) != self._length(epoch):
             raise ValueError(
                 f"the order of epoch {epoch} has {len(order)} samples, but said that it has {self._length(epoch)}"
@@ -395,6 +384,6 @@ def _reopened(
     cls: type[Loader], options: dict[str, Any], same: dict[str, Any], position: Position, order_state: dict[str, Any]
 ) -> Loader:
     loader = cls(**options | same)
-    loader._options["seed"] = options["seed"]  # one that was drawn is still none that was asked for
+    loader._args["seed"] = options["seed"]  # one that was drawn is still none that was asked for
     loader.resume(loader.seed, position, order_state)
     return loader

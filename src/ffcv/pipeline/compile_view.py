@@ -51,7 +51,8 @@ def compile_view(name: str, field: str, decoder: Any, operations: Sequence[Any],
         return ColumnView(name, field, decoder, _tail(streams, rest, Form(is_tensor=False if shipped else None)))
     if isinstance(decoder, CustomDecoder):
         streams.step(None)
-        return CustomView(name, field, decoder, _tail(streams, rest, Form(is_tensor=None)))
+        images = Form(is_tensor=None, holds_images=True, is_foreign=True)  # or whatever else the user decodes
+        return CustomView(name, field, decoder, _tail(streams, rest, images))
     if not isinstance(decoder, ImageDecoder | ArrayDecoder):
         raise TypeError(f"pipeline {name!r} must begin with a decoder, got {title_of(decoder)}")
     if isinstance(decoder, SimpleRGBImageDecoder) and rest and isinstance(rest[0], RandomResizedCrop):

@@ -90,7 +90,10 @@ class _Guarded:
                 _note_launch()
                 numba.set_num_threads(min(Compiler.num_threads, numba.config.NUMBA_NUM_THREADS))
                 return self._run(args)
-        except (numba.core.errors.NumbaError, numba.core.errors.UnsupportedBytecodeError) as error:
+        except Exception as error:
+            of_numba = isinstance(error, numba.core.errors.NumbaError | numba.core.errors.UnsupportedBytecodeError)
+            if not of_numba and getattr(self._compiled, "signatures", ()):  # compiled: the error is the code's own
+                raise
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             _warn(self._plain, first)
             self._compiled = None

@@ -4,7 +4,8 @@
 was done, or masks; `ColumnView`s are decoded in numpy; `CustomView`s by a user's code. All end with the operations that
 could not be folded into rendering (`tail`).
 
-Every view first draws all its parameters (`sample`), then works by them alone, so that they say what was done.
+Every view first draws all its parameters (`sample`; `CustomView`s once they have decoded), then works by them alone, so
+that they say what was done.
 """
 
 from __future__ import annotations
@@ -153,13 +154,18 @@ class CustomView:
     tail: Tail
 
     def sample(self, key: BatchKey, rows: np.ndarray) -> Params:
-        """As `ImageView.sample`."""
-        del rows
-        return sample_steps(self.tail, key, np.zeros((len(key.samples), 2), np.int64))
+        """Nothing yet: only what has been decoded has a size."""
+        del key, rows
+        return {}
 
     def finish(self, storage: StorageState, params: Params, key: BatchKey) -> Any:
-        """Decodes the batch from its samples' bytes and runs the tail."""
-        return run_tail(self.tail, self.decoder.decode(key, storage), params, key)
+        """Decodes the batch from its samples' bytes, draws the parameters of the tail into `params`, and runs it."""
+        batch = self.decoder.decode(key, storage)
+        sizes = np.zeros((len(key.samples), 2), np.int64)
+        if len(shape := getattr(batch, "shape", ())) == 4:  # images [B, H, W, 3]
+            sizes[:] = shape[1:3]
+        params |= sample_steps(self.tail, key, sizes)
+        return run_tail(self.tail, batch, params, key)
 
     def __str__(self) -> str:
         return f"{self.name}: custom: {title_of(self.decoder.operation)} of {self.field}" + tail_title(self.tail)

@@ -168,13 +168,8 @@ def _apart(
     )
 
 
-def RandomResizedCropRGBImageDecoder(
-    output_size: tuple[int, int],
-    scale: Sequence[float] = (0.08, 1.0),
-    ratio: Sequence[float] = (0.75, 4 / 3),
-) -> RandomResizedCrop:
-    """FFCV's name for `RandomResizedCrop`."""
-    return RandomResizedCrop(output_size, scale, ratio)
+RandomResizedCropRGBImageDecoder = RandomResizedCrop
+"""FFCV's name; a class, from which users derive their own."""
 
 
 @dataclass
@@ -205,9 +200,8 @@ class CenterCrop(ImageDecoder):
         return CropParams(width, height, (height - side) // 2, (width - side) // 2, side, side.copy())
 
 
-def CenterCropRGBImageDecoder(output_size: tuple[int, int], ratio: float) -> CenterCrop:
-    """FFCV's name for `CenterCrop`."""
-    return CenterCrop(output_size, ratio)
+CenterCropRGBImageDecoder = CenterCrop
+"""FFCV's name."""
 
 
 class SimpleRGBImageDecoder(ImageDecoder):

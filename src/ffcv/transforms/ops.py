@@ -29,12 +29,14 @@ class ToTensor(BatchTransform):
 
 
 class ToTorchImage(BatchTransform):
-    """[B, H, W, 3] -> [B, 3, H, W].
+    """[B, H, W, 3] -> [B, 3, H, W]; of arrays that are no images, [B, H, W, C] of any C.
 
     Args:
         channels_last: Keep the memory as [B, H, W, 3] (torch.channels_last) and only change the view.
         convert_back_int16: Accepted for the original's sake; float16 needs no disguise here.
     """
+
+    channels: int | None = 3  # that it is given; None: any number
 
     def __init__(self, channels_last: bool = True, convert_back_int16: bool = True) -> None:
         self.channels_last = channels_last
@@ -51,10 +53,15 @@ class ToTorchImage(BatchTransform):
             raise ValueError(f"{self!r} makes [B, 3, H, W] of [B, H, W, 3], which has happened before it: put it once")
         return form.with_(is_tensor=True, channels_first=True)
 
+    def at(self, form: Form) -> ToTorchImage:
+        placed = ToTorchImage(self.channels_last)
+        placed.channels = 3 if form.holds_images else None
+        return placed
+
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or batch.shape[-1] != 3:
+        if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or self.channels not in (None, batch.shape[-1]):
             raise ValueError(
-                f"ToTorchImage takes a tensor [B, H, W, 3], got {type(batch).__name__} "
+                f"ToTorchImage takes a tensor [B, H, W, {self.channels or 'C'}], got {type(batch).__name__} "
                 f"{list(getattr(batch, 'shape', []))}; put ToTensor() before it, and it only once"
             )
         image = batch.permute(0, 3, 1, 2)

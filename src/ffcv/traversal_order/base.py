@@ -33,8 +33,12 @@ class TraversalOrder(ABC):
 
     @property
     def indices(self) -> np.ndarray:
-        """The dataset indices to be ordered, int64 [N]; made anew where the loader uses the whole file."""
+        """The loader's: the dataset indices to be ordered, int64 [N]."""
         return self.loader.indices
+
+    @indices.setter
+    def indices(self, indices: Sequence[int] | np.ndarray) -> None:
+        self.loader.indices = indices
 
     @abstractmethod
     def sample_order(self, epoch: int) -> Sequence[int] | np.ndarray | LazyOrder:

@@ -286,6 +286,89 @@ def test_mistakes_are_named(numbers: Path) -> None:
         State(jit_mode=True, device=torch.device("cuda"), shape=(1,), dtype=np.uint8)
 
 
+def test_operations_may_hand_on_several_arrays(numbers: Path) -> None:
+    """As a rotation that returns its angles: the next operation is given the tuple."""
+
+    class WithIndex(OnTensors):
+        def generate_code(self) -> Callable:
+            def run(batch: Any, _: Any, indices: Any) -> Any:
+                return batch.float(), torch.from_numpy(indices)
+
+            run.with_indices = True
+            return run
+
+    class HalveFirst(Operation):
+        def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
+            assert (previous_state.shape, previous_state.dtype) == ((1,), torch.float32)
+            return previous_state, AllocationQuery(previous_state.shape, previous_state.dtype)
+
+        def generate_code(self) -> Callable:
+            return lambda batch, destination: (torch.div(batch[0], 2, out=destination), batch[1])
+
+    loader = Loader(numbers, 4, pipelines={"index": [IntDecoder(), ToTensor(), WithIndex(), HalveFirst()]})
+    halves, indices = next(iter(loader)).index
+    assert halves.flatten().tolist() == [0, 0.5, 1, 1.5]
+    assert indices.tolist() == [0, 1, 2, 3]
+
+
+def test_memory_is_asked_for_in_every_epoch(numbers: Path, compiled: bool) -> None:
+    class Repeat(Operation):
+        times = 1
+        made = 0
+
+        def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
+            shape = (self.times,)
+            return replace(previous_state, shape=shape), AllocationQuery(shape, previous_state.dtype)
+
+        def generate_code(self) -> Callable:
+            self.made += 1
+
+            def repeat(batch: Any, destination: Any) -> Any:
+                destination[:] = batch
+                return destination
+
+            return repeat
+
+    operation = Repeat()
+    loader = Loader(numbers, 4, pipelines={"index": [IntDecoder(), operation]})
+    for times, made in ((1, 1), (3, 2), (3, 2)):
+        operation.times = times
+        assert {batch.index.shape for batch in loader} == {(4, times)}
+        assert operation.made == made
+
+
+class LengthDecoder(Operation):
+    """No subclass of the field's own decoder."""
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
+        dtype = np.dtype("<i8")
+        return replace(previous_state, shape=(1,), dtype=dtype), AllocationQuery((1,), dtype)
+
+    def generate_code(self) -> Callable:
+        def decode(indices: Any, destination: Any, metadata: Any, storage_state: Any) -> Any:
+            for i in range(len(indices)):
+                destination[i] = metadata[indices[i]]["size"]
+            return destination
+
+        return decode
+
+
+def test_a_pipeline_names_its_decoder(numbers: Path, compiled: bool) -> None:
+    """The default decoder was put in front of it."""
+    loader = Loader(numbers, 8, pipelines={"bytes": PipelineSpec("bytes", decoder=LengthDecoder())})
+    assert next(iter(loader)).bytes.flatten().tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+
+
+def test_what_begins_a_list_and_is_not_the_fields_decoder_follows_it(numbers: Path, compiled: bool) -> None:
+    """As in the original; code of a decoder that gets there is named."""
+    loader = Loader(numbers, 4, pipelines={"index": [Doubler()]})
+    assert next(iter(loader)).index.flatten().tolist() == [0, 2, 4, 6]
+    loader = Loader(numbers, 4, pipelines={"bytes": [LengthDecoder()]})
+    given = r"LengthDecoder is given \(batch, destination\), but takes \(indices.*PipelineSpec\(field, decoder="
+    with pytest.raises(TypeError, match=given):
+        next(iter(loader))
+
+
 def test_the_compiler_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Compiler, "num_threads", 1)
     monkeypatch.setattr(Compiler, "is_enabled", True)

@@ -179,14 +179,3 @@ def test_a_damaged_image_is_named(one_size: dict[str, Path], tmp_path: Path) -> 
     path.write_bytes(damaged)
     with pytest.raises(DecodeError, match="sample 7: "):
         by_hand(path, "image", SimpleRGBImageDecoder())([6, 7], np.empty((2, 24, 40, 3), np.uint8))
-
-
-def test_code_of_ones_own_in_a_subclass_of_ours_is_refused_by_the_loader(one_size: dict[str, Path]) -> None:
-    """It was left out in silence."""
-
-    class Inverted(SimpleRGBImageDecoder):
-        def generate_code(self) -> Any:
-            return lambda indices, destination, metadata, state: destination
-
-    with pytest.raises(TypeError, match=r"Inverted.generate_code would not be called.*derive it from ffcv\.pipeline"):
-        by_loader(one_size["raw"], "image", Inverted())

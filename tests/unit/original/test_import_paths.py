@@ -12,7 +12,7 @@ PATHS = {
     "ffcv.writer": "DatasetWriter",
     "ffcv.reader": "Reader",
     "ffcv.loader": "Loader OrderOption",
-    "ffcv.loader.loader": "Loader OrderOption ORDER_TYPE",
+    "ffcv.loader.loader": "Loader OrderOption ORDER_TYPE DEFAULT_OS_CACHE",
     "ffcv.fields": "Field RGBImageField IntField FloatField BytesField NDArrayField JSONField TorchTensorField",
     "ffcv.fields.basics": "IntDecoder FloatDecoder",
     "ffcv.fields.decoders": "IntDecoder FloatDecoder NDArrayDecoder BytesDecoder SimpleRGBImageDecoder "
@@ -24,7 +24,7 @@ PATHS = {
     "ffcv.transforms.ops": "ToTensor ToDevice ToTorchImage Convert View",
     "ffcv.transforms.common": "Squeeze",
     "ffcv.transforms.module": "ModuleWrapper",
-    "ffcv.pipeline": "PipelineSpec",
+    "ffcv.pipeline": "Compiler PipelineSpec",
     "ffcv.pipeline.operation": "Operation",
     "ffcv.pipeline.state": "State",
     "ffcv.pipeline.allocation_query": "AllocationQuery",
@@ -33,7 +33,7 @@ PATHS = {
     "ffcv.memory_managers.base": "MemoryManager MemoryContext",
     "ffcv.memory_managers.os_cache": "OSCacheManager",
     "ffcv.memory_managers.process_cache": "ProcessCacheManager",
-    "ffcv.libffcv": "memcpy",
+    "ffcv.libffcv": "memcpy imdecode resize_crop pad",
     "ffcv.traversal_order.base": "TraversalOrder",
     "ffcv.traversal_order": "Sequential SequentialContiguous Random QuasiRandom",
     "ffcv.transforms": "RandomResizedCrop CenterCrop CornerCrop PadRGBImageDecoder RandomHorizontalFlip "

@@ -1,6 +1,7 @@
 """The ways to make a loader that FFCV's and FFCV-SSL's documentation shows."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 
 from datasets import InMemory, write_photos
 from ffcv import DatasetWriter
-from ffcv.fields import IntField
-from ffcv.fields.decoders import FloatDecoder, IntDecoder, RandomResizedCropRGBImageDecoder
+from ffcv.fields import IntField, NDArrayField
+from ffcv.fields.decoders import FloatDecoder, IntDecoder, NDArrayDecoder, RandomResizedCropRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.pipeline import PipelineSpec
 from ffcv.reader import Reader
@@ -106,6 +107,17 @@ def test_the_readers_tables_have_the_originals_names(numbers: Path, tmp_path: Pa
     assert Reader(tmp_path / "f.beton").metadata["f1"].tolist() == [1, 3]
 
 
+def test_a_reader_takes_the_originals_argument_names(numbers: Path) -> None:
+    handlers: dict[str, Any] = {"index": IntField, "array": NDArrayField}
+    reader = Reader(fname=numbers, custom_handlers=handlers)
+    assert reader.handlers.keys() == {"index", "value", "array", "bytes"}
+    assert Reader(numbers, handlers).num_samples == reader.num_samples == COUNT
+    with pytest.raises(ValueError, match="custom_fields and custom_handlers are two names of one argument"):
+        Reader(numbers, handlers, custom_handlers=handlers)
+    with pytest.raises(ValueError, match=r"Reader needs the path of a \.beton file"):
+        Reader()
+
+
 def test_an_iterator_may_be_made_twice(numbers: Path) -> None:
     loader = Loader(numbers, 8, order=OrderOption.RANDOM, seed=3)
     first, second = iter(loader), iter(loader)  # two epochs at once
@@ -163,3 +175,15 @@ def test_views_in_both_spellings(tmp_path: Path) -> None:
         assert torch.equal(label_1, other.label)
         assert torch.equal(image2, other.image2)
         assert not torch.equal(image, image2)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_arrays_of_any_number_of_channels_become_torchs(tmp_path: Path, channels_last: bool) -> None:
+    """Boards, spectral bands, ...: [H, W, C]."""
+    path, boards = tmp_path / "boards.beton", np.random.default_rng(0).integers(0, 9, (6, 3, 4, 12), np.uint8)
+    field = NDArrayField(boards.dtype, boards.shape[1:])
+    DatasetWriter(path, {"board": field}, num_workers=1).from_indexed_dataset(InMemory([(each,) for each in boards]))
+    loader = Loader(path, 6, pipelines={"board": [NDArrayDecoder(), ToTensor(), ToTorchImage(channels_last)]})
+    board = next(iter(loader)).board
+    assert torch.equal(board, torch.from_numpy(boards).permute(0, 3, 1, 2))
+    assert board.is_contiguous() != channels_last

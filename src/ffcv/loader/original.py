@@ -1,0 +1,97 @@
+"""What users of FFCV read, set and call on a loader beside iterating over it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ffcv.loader.cut import Cut
+from ffcv.loader.options import check_indices
+from ffcv.loader.selection import Selection, take
+from ffcv.pipeline.plan import Plan
+from ffcv.pipeline.spec import PipelineSpec
+from ffcv.pipeline.views import View
+from ffcv.reader import Reader
+from ffcv.traversal_order import TraversalOrder
+
+DEFAULT_OS_CACHE: bool | None = None
+"""For the `os_cache` of loaders derived from ours: the environment's default."""
+
+
+class OriginalLoader(ABC):
+    """The original's names, for loaders.
+
+    Attributes:
+        pipeline_specs: For each element of a batch its source, decoder and transforms.
+        recompile: Whether the code is made anew at every iteration.
+        traversal_order: May be replaced by another order between epochs.
+    """
+
+    reader: Reader
+    plan: Plan
+    selection: Selection
+    pipeline_specs: dict[str, PipelineSpec]
+    recompile: bool
+    traversal_order: TraversalOrder
+    _args: dict[str, Any]  # FFCV's name, too: what the loader was made of
+    _cut: Cut
+    _counted: tuple[TraversalOrder, int, int] | None  # of an epoch of an order: how many samples it has
+
+    @property
+    def code(self) -> Plan:
+        """`plan`: one object, or a new one for each time that the code was made."""
+        return self.plan
+
+    def generate_code(self) -> None:
+        """Makes the code of operations anew, from `pipeline_specs`: it may have kept what attributes were."""
+        self.plan = self.plan.with_views(self._views())
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch of the next iteration; assigning is `set_epoch`."""
+        return self._next_epoch()
+
+    @next_epoch.setter
+    def next_epoch(self, epoch: int) -> None:
+        self.set_epoch(epoch)
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The dataset indices of the samples used, int64 [N]; made anew where they are the whole file.
+
+        Others may be assigned between epochs.
+        """
+        return self.selection.all()
+
+    @indices.setter
+    def indices(self, indices: Sequence[int] | np.ndarray) -> None:
+        chosen = check_indices(indices, self.reader.num_samples)
+        self.selection, self._args["indices"] = Selection(chosen, self.reader.num_samples), chosen
+        self._counted = None
+
+    def next_traversal_order(self) -> np.ndarray:
+        """The dataset indices that this rank gets in the next epoch, with those of a last short batch: int64 [N]."""
+        return self._samples_of(self.next_epoch)
+
+    @cached_property
+    def first_traversal_order(self) -> np.ndarray:
+        """`next_traversal_order` of epoch 0."""
+        return self._samples_of(0)
+
+    def _samples_of(self, epoch: int) -> np.ndarray:
+        order = self.traversal_order.sample_order(epoch)
+        batches = self._cut.keeping_all().batches(len(order))
+        return np.concatenate([np.empty(0, np.int64), *(take(order, positions) for positions, _ in batches)])
+
+    @abstractmethod
+    def set_epoch(self, epoch: int) -> None: ...
+
+    @abstractmethod
+    def _next_epoch(self) -> int: ...
+
+    @abstractmethod
+    def _views(self) -> list[View]: ...
