@@ -160,6 +160,40 @@ def _verify(
         raise typer.Exit(1)
 
 
+@app.command("view")
+def _view(
+    file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="The picture to write: OUT.png.", show_default=False)],
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="How many, spread over the file (6; with --plain 36).", show_default=False)
+    ] = None,
+    indices: Annotated[
+        list[str] | None,
+        typer.Option(help="These samples: 3,17,40. May be repeated.", show_default=False),
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option(min=1, help="Views of each (2, or as many as the recipe has).", show_default=False)
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="The views of ffcv train --recipe NAME, not SimCLR's.", show_default=False)
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="The images alone, without views.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the augmentations.")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, help="Of the augmentations: every epoch has others.")] = 0,
+    field: Annotated[str | None, typer.Option(help="The image field, where there are several.")] = None,
+    custom_field: _CustomField = None,
+) -> None:
+    """Draw what a training will see: images, and what is cropped out of them and done to it.
+
+    With --recipe, the pixels are those that ffcv train with that recipe, --seed and the same file gets in that epoch.
+    """
+    from ffcv.cli.custom_fields import custom_fields
+    from ffcv.cli.view import ViewOptions, view
+
+    options = ViewOptions(samples, tuple(indices or ()), views, recipe, plain, seed, epoch, field)
+    view(file, out, options, custom_fields(custom_field or ()))
+
+
 @app.command("extract")
 def _extract(
     file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
