@@ -9,7 +9,7 @@ import numpy as np
 
 from ffcv import transforms as T
 from ffcv._words import counted
-from ffcv.cli.extras import need_training
+from ffcv.cli.extras import need
 from ffcv.errors import FfcvError
 from ffcv.fields import RGBImageField
 from ffcv.reader import Reader
@@ -18,6 +18,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """ImageNet's, on the 0..255 scale."""
 
 SIDE = 224
+"""Of views, in pixels, for images that are not smaller."""
 
 
 class Views(NamedTuple):
@@ -45,6 +46,12 @@ def image_field(reader: Reader, name: str | None) -> str:
     return name or ("image" if "image" in images else images[0])
 
 
+def side_of(reader: Reader, field: str) -> int:
+    """The side of views for a file: `SIDE`, or, of small images, the median of their shorter sides."""
+    shorter = np.minimum(reader.column(field, "height"), reader.column(field, "width"))
+    return min(SIDE, int(np.median(shorter)))
+
+
 def simclr(side: int, count: int = 2) -> Views:
     """SimCLR's augmentation (https://arxiv.org/abs/2002.05709, appendix A): colours at half its strength, as most
     follow-ups have them, and no blur for small images, as in its experiments on CIFAR-10."""
@@ -65,7 +72,7 @@ def of_recipe(command: str, recipe: str, file: Path, epoch: int = 0) -> Views:
     Raises:
         FfcvError: The [train] extra is missing, or there is no such recipe.
     """
-    need_training(f"{command} --recipe")
+    need({"jsonargparse": "jsonargparse", "yaml": "pyyaml"}, f"ffcv {command} --recipe", "train")
     from dataclasses import replace
 
     from ffcv.ssl import config, methods
@@ -74,7 +81,7 @@ def of_recipe(command: str, recipe: str, file: Path, epoch: int = 0) -> Views:
     sized = replace(settings.views, size=settings.views.size_at(epoch))
     method = methods.load(settings.method)
     pipelines = method.views(method.__new__(method), sized)  # of the class alone: no network is needed for them
-    return Views(f"{counted(len(pipelines), 'view')} of {recipe}", pipelines)
+    return Views(f"{recipe}, {counted(len(pipelines), 'view')}", pipelines)
 
 
 def normalised() -> list[Any]:

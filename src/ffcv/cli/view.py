@@ -111,22 +111,21 @@ def _rows(
     pictures = [_picture(reader, field, index) for index in indices]
     if options.plain:
         return [Row(picture, []) for picture in pictures], ""
-    views = _views(reader, pictures, options)
+    views = _views(reader, field, options)
     columns = _render(reader, field, indices, views, options, custom_fields)
     rows = [Row(picture, [column[i] for column in columns]) for i, picture in enumerate(pictures)]
     return rows, f"; {views.title}; seed {options.seed}, epoch {options.epoch}"
 
 
-def _views(reader: Reader, pictures: list[Picture], options: ViewOptions) -> augment.Views:
+def _views(reader: Reader, field: str, options: ViewOptions) -> augment.Views:
     """The recipe's, or SimCLR's; as many as were asked for, over and over in their order."""
     if options.recipe is None:
-        side = min(augment.SIDE, max(min(picture.height, picture.width) for picture in pictures))
-        return augment.simclr(side, options.views or 2)
+        return augment.simclr(augment.side_of(reader, field), options.views or 2)
     views = augment.of_recipe("view", options.recipe, Path(reader.path), options.epoch)
     if options.views is None or options.views == len(views.pipelines):
         return views
     chosen = list(islice(cycle(views.pipelines), options.views))
-    return augment.Views(f"{options.views} of the {views.title}", chosen)
+    return augment.Views(f"{views.title}, {options.views} drawn", chosen)
 
 
 def _render(
