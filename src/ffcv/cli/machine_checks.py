@@ -20,6 +20,8 @@ from ffcv.errors import one_line
 GIB = 1 << 30
 LITTLE_DISK, LITTLE_SHARED, FEW_FILES = 2 * GIB, GIB, 1024
 SLOW_KERNELS = ("v2",)
+NVIDIA = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
+"""There where a driver is loaded."""
 
 
 def machine() -> list[Check]:
@@ -61,7 +63,7 @@ def _kernels() -> Check:
 def gpus() -> list[Check]:
     """CUDA devices, and why there are none although the machine has some."""
     built = torch.version.cuda
-    has_driver = Path("/proc/driver/nvidia").exists() or Path("/dev/nvidiactl").exists()
+    has_driver = any(path.exists() for path in NVIDIA)
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
         return [ok("GPUs", f"{', '.join(f'{d.name} ({d.total_memory / GIB:.0f} GiB)' for d in devices)}; CUDA {built}")]
