@@ -66,7 +66,7 @@ def test_the_table_has_a_row_a_work(file: Path, capsys: pytest.CaptureFixture[st
         assert row[-1] in LIMITS
         assert row[-2].endswith("%")
         assert all(float(number.replace(",", "")) >= 0 for number in row[-6:-2])
-    assert "first epoch: on 2 threads, after the images were dropped from the page cache" in printed
+    assert "first epoch: on 2 threads, after the system was asked to drop the images from its page cache" in printed
 
 
 def test_images_are_counted_once_a_batch(file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lightning_fabric import Fabric
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageFont
 
 import digits
 from beton_files import damage, everything
@@ -275,4 +275,22 @@ def test_long_names_are_cut_and_phrases_wrapped() -> None:
     lines = sheet.wrap(["flipped", "brightness 1.00", "contrast 1.00", "x" * 200], font, 180)
     assert all(font.getlength(line) <= 180 for line in lines)
     assert lines[0].startswith("flipped, brightness")
-    assert lines[-1].endswith("x…")
+    assert lines[-1].endswith("x...")
+
+
+def test_fonts_of_old_pillows_write_what_they_can(
+    file: Path, tmp_path: Path, drawn: Drawn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bitmap = ImageFont.load_default_imagefont() if hasattr(ImageFont, "load_default_imagefont") else None
+    if bitmap is None:
+        pytest.skip("this Pillow has no name for its bitmap font")
+
+    def load_default(*size: float) -> Any:
+        if size:
+            raise TypeError("load_default() takes 0 positional arguments")
+        return bitmap
+
+    monkeypatch.setattr(ImageFont, "load_default", load_default)
+    assert run(capsys, "view", file, tmp_path / "x.png", "--samples", "2")[0] == 0
+    assert sheet.wrap(["日本語", "é" * 300], bitmap, 100)[0] == "???,"
+    assert len(drawn.sheet.pictures) == 2

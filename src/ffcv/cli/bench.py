@@ -89,7 +89,7 @@ def _works(reader: Reader, field: str, options: BenchOptions) -> list[Work]:
 
 def _facts(reader: Reader, field: str, indices: np.ndarray) -> dict[str, Any]:
     """What was measured, and on what, as JSON values."""
-    column = reader.column(field)[indices]
+    column = reader.rows(0, len(indices))[field]
     return {
         "path": storable(reader.path),
         "num_samples": reader.num_samples,
@@ -147,7 +147,8 @@ def _print(facts: dict[str, Any], results: list[Measured], most: int) -> None:
     console.print(_table(results, most))
     limits = sorted({result.later.limit for result in results if result.threads == most})
     console.print(
-        f"first epoch: on {counted(most, 'thread')}, after the images were dropped from the page cache\n"
+        f"first epoch: on {counted(most, 'thread')}, after the system was asked to drop the images from its page cache"
+        "\n"
         "CPU, busy (share of the time that the threads compute), limit: of later epochs, on as many\n"
         + "\n".join(f"limit {limit}: {LIMITS[limit]}" for limit in limits),
         soft_wrap=True,

@@ -13,8 +13,9 @@ import numpy as np
 
 from ffcv._words import counted
 from ffcv.cli.checks import Check, ok, problem, warning
+from ffcv.cli.custom_fields import custom_types
 from ffcv.errors import OUR_ERRORS, message_of
-from ffcv.fields import FIELD_TYPES, Field, RGBImageField
+from ffcv.fields import Field, RGBImageField
 from ffcv.loader import Loader
 from ffcv.reader import Reader
 from ffcv.transforms import CenterCrop
@@ -61,7 +62,7 @@ def _samples(reader: Reader) -> Check:
     """Some samples, loaded as a training would; values of custom types are left out."""
     if not reader.num_samples:
         return warning("samples", "none", "write the file again, from data that are not empty")
-    custom = {name: type(field) for name, field in reader.fields.items() if type(field) not in FIELD_TYPES.values()}
+    custom = custom_types(reader)
     images = [name for name, field in reader.fields.items() if isinstance(field, RGBImageField)]
     pipelines: dict[str, Any] = dict.fromkeys(custom) | {name: [CenterCrop((32, 32), 1.0)] for name in images}
     if len(custom) == len(reader.fields):

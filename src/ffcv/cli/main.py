@@ -165,7 +165,8 @@ def _view(
     file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="The picture to write: OUT.png.", show_default=False)],
     samples: Annotated[
-        int | None, typer.Option(min=1, help="How many, spread over the file (6; with --plain 36).", show_default=False)
+        int | None,
+        typer.Option(min=1, max=500, help="How many, spread over the file (6; with --plain 36).", show_default=False),
     ] = None,
     indices: Annotated[
         list[str] | None,

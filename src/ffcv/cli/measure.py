@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffcv.cli import augment
+from ffcv.cli.custom_fields import custom_types
 from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 
-MOST_BYTES, MANY_BYTES, MANY_IMAGES = 512 << 20, 64 << 20, 4096
+MOST_BYTES, MOST_IMAGES, MANY_BYTES, MANY_IMAGES = 512 << 20, 1 << 18, 64 << 20, 4096
 """Measured of a file: 4,096 images, or more where they have less than 64 MiB, up to 512 MiB."""
 
 LONGEST_EPOCH_S = 10.0
@@ -92,7 +93,7 @@ class Measured(NamedTuple):
 
 def most_of(reader: Reader, field: str) -> np.ndarray:
     """The samples to measure, int64 [M]: the file's first, as many as are read in a moment."""
-    total = np.cumsum(reader.sizes(reader.column(field, "data_ptr")).astype(np.int64))
+    total = np.cumsum(reader.sizes(reader.rows(0, MOST_IMAGES)[field]["data_ptr"]).astype(np.int64))
     enough = max(MANY_IMAGES, int(np.searchsorted(total, MANY_BYTES)))
     return np.arange(max(1, min(enough, int(np.searchsorted(total, MOST_BYTES)), len(total))))
 
@@ -158,7 +159,7 @@ def _loader(reader: Reader, field: str, work: Work, indices: np.ndarray, batch_s
         seed=0,
         indices=indices,
         pipelines=pipelines,
-        custom_fields={name: type(kind) for name, kind in reader.fields.items() if name != field},
+        custom_fields=custom_types(reader),
         custom_field_mapper=dict.fromkeys(names[1:], field),
         drop_last=False,
     )
@@ -166,7 +167,7 @@ def _loader(reader: Reader, field: str, work: Work, indices: np.ndarray, batch_s
 
 def _reading(reader: Reader, field: str, indices: np.ndarray, batch_size: int, threads: int) -> Epoch:
     """An epoch of reading alone: every image's bytes in random order, compared with their checksums."""
-    pointers = reader.column(field, "data_ptr")[indices]
+    pointers = reader.rows(0, len(indices))[field]["data_ptr"]
 
     def read(batch: np.ndarray) -> int:
         for pointer in batch.tolist():
@@ -186,8 +187,8 @@ def _forget(reader: Reader, field: str, indices: np.ndarray) -> None:
     """Drops the images' bytes from the system's page cache, as far as it lets go of them."""
     if not hasattr(os, "posix_fadvise"):
         return
-    pointers = reader.column(field, "data_ptr")[indices]
-    start, end = int(pointers.min()), int(pointers.max() + reader.sizes(pointers[-1:])[0])
+    pointers = reader.rows(0, len(indices))[field]["data_ptr"]
+    start, end = int(pointers.min()), int(pointers.max() + reader.sizes(pointers).max())
     os.fsync(reader.bytes.file.fileno())  # what is not written yet cannot be dropped
     os.posix_fadvise(reader.bytes.file.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
 

@@ -166,7 +166,7 @@ def draw_boxes(picture: Picture, boxes: Sequence[Box], room: int, font: Any) -> 
         numbers.append((left, top))
     for number, ((left, top), colour) in enumerate(zip(numbers, cycle(COLOURS)), 1):
         draw.rectangle((left, top, left + NUMBER - 1, top + NUMBER - 1), fill=colour)
-        draw.text((left + NUMBER / 2, top + NUMBER / 2), str(number), fill=PAPER, font=font, anchor=_middle(font))
+        _number(draw, left, top, number, font)
     return image
 
 
@@ -178,8 +178,8 @@ def wrap(phrases: Sequence[str], font: Any, width: int, joint: str = ", ") -> li
         if lines and font.getlength(f"{lines[-1]} {phrase}") <= width:
             lines[-1] = f"{lines[-1]} {phrase}"
             continue
-        while font.getlength(phrase) > width and len(phrase) > 2:
-            phrase = phrase.rstrip("…")[:-1] + "…"
+        while font.getlength(phrase) > width and len(phrase) > 4:
+            phrase = phrase.removesuffix("...")[:-1] + "..."
         lines.append(phrase)
     return lines
 
@@ -191,8 +191,11 @@ def _font(size: int) -> Any:
         return ImageFont.load_default()
 
 
-def _middle(font: Any) -> str | None:
-    return "mm" if isinstance(font, ImageFont.FreeTypeFont) else None  # others know no anchors
+def _number(draw: ImageDraw.ImageDraw, left: int, top: int, number: int, font: Any) -> None:
+    if isinstance(font, ImageFont.FreeTypeFont):
+        draw.text((left + NUMBER / 2, top + NUMBER / 2), str(number), fill=PAPER, font=font, anchor="mm")
+    else:  # knows no anchors
+        draw.text((left + 5, top + 3), str(number), fill=PAPER, font=font)
 
 
 def _shown(text: str, font: Any) -> str:
