@@ -19,6 +19,7 @@
 #include "bindings_arrays.h"
 #include "bindings_file.h"
 #include "bindings_loader.h"
+#include "jpeg.h"
 #include "jpeg_encoder.h"
 #include "kernels/kernels.h"
 #include "random.h"
@@ -252,6 +253,8 @@ NB_MODULE(_core, m) {
           "larger image is averaged by area.");
     m.def("encode_jpeg", &encode_jpeg, "pixels"_a, "quality"_a, "halve_chroma"_a = true,
           "A JPEG of uint8 [H, W, 3], or grey [H, W], with Pillow's bytes; `quality` 1 to 100; chroma 4:2:0 or 4:4:4.");
+    m.def("libjpeg_turbo_version", &libjpeg_turbo_version,
+          "The release of libjpeg-turbo that the core was compiled with.");
     m.def("isa", [] { return kernels().isa; }, "The instruction set of the kernels in use.");
     m.def(
         "select_isa", [](const std::string& isa) { return select_kernels(isa.c_str()); }, "isa"_a,

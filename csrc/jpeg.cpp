@@ -5,7 +5,12 @@
 #include "jpeg_errors.h"
 #include "region_decoder.h"
 
+#define FFCV_TEXT(name) #name
+#define FFCV_VALUE_TEXT(name) FFCV_TEXT(name)
+
 namespace ffcv {
+
+const char* libjpeg_turbo_version() { return FFCV_VALUE_TEXT(LIBJPEG_TURBO_VERSION); }
 
 struct JpegDecoder::Handle {
     jpeg_decompress_struct info;

@@ -43,6 +43,9 @@ struct JpegHeader {
     int height = 0, width = 0, components = 0;
 };
 
+// The release of libjpeg-turbo that this was compiled with, such as "3.1.0".
+const char* libjpeg_turbo_version();
+
 // Headers and all that is unusual or damaged are libjpeg-turbo's; the rest is RegionDecoder's. Not thread-safe: one per
 // thread, reused for every image of that thread.
 class JpegDecoder {

@@ -128,6 +128,9 @@ def encode_jpeg(pixels: Annotated[NDArray[numpy.uint8], dict(order='C', device='
     A JPEG of uint8 [H, W, 3], or grey [H, W], with Pillow's bytes; `quality` 1 to 100; chroma 4:2:0 or 4:4:4.
     """
 
+def libjpeg_turbo_version() -> str:
+    """The release of libjpeg-turbo that the core was compiled with."""
+
 def isa() -> str:
     """The instruction set of the kernels in use."""
 

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ffcv.errors import SourceError, one_line
+from ffcv.fields import FIELD_TYPES
 from ffcv.fields.base import Field
+from ffcv.reader import Reader
 
 
 def custom_fields(options: Sequence[str]) -> dict[str, type[Field]]:
@@ -19,6 +21,11 @@ def custom_fields(options: Sequence[str]) -> dict[str, type[Field]]:
     if options and "" not in sys.path:
         sys.path.insert(0, "")
     return dict(_custom_field(option) for option in options)
+
+
+def custom_types(reader: Reader) -> dict[str, type[Field]]:
+    """The classes that read the open file's fields of custom types, to open it once more."""
+    return {name: type(field) for name, field in reader.fields.items() if type(field) not in FIELD_TYPES.values()}
 
 
 def _custom_field(option: str) -> tuple[str, type[Field]]:

@@ -160,6 +160,67 @@ def _verify(
         raise typer.Exit(1)
 
 
+@app.command("view")
+def _view(
+    file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="The picture to write: OUT.png.", show_default=False)],
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, max=500, help="How many, spread over the file (6; with --plain 36).", show_default=False),
+    ] = None,
+    indices: Annotated[
+        list[str] | None,
+        typer.Option(help="These samples: 3,17,40. May be repeated.", show_default=False),
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option(min=1, help="Views of each (2, or as many as the recipe has).", show_default=False)
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="The views of ffcv train --recipe NAME, not SimCLR's.", show_default=False)
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="The images alone, without views.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the augmentations.")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, help="Of the augmentations: every epoch has others.")] = 0,
+    field: Annotated[str | None, typer.Option(help="The image field, where there are several.")] = None,
+    custom_field: _CustomField = None,
+) -> None:
+    """Draw what a training will see: images, and what is cropped out of them and done to it.
+
+    With --recipe, the pixels are those that ffcv train with that recipe, --seed and the same file gets in that epoch.
+    """
+    from ffcv.cli.custom_fields import custom_fields
+    from ffcv.cli.view import ViewOptions, view
+
+    options = ViewOptions(samples, tuple(indices or ()), views, recipe, plain, seed, epoch, field)
+    view(file, out, options, custom_fields(custom_field or ()))
+
+
+@app.command("bench")
+def _bench(
+    file: Annotated[Path, typer.Argument(help="A .beton file with images.", show_default=False)],
+    workers: Annotated[int, typer.Option(help="Most threads; -1 for one per core.")] = -1,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in a batch (256, or an eighth of them).", show_default=False)
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="For each measurement.")] = 1.0,
+    recipe: Annotated[
+        str | None, typer.Option(help="Measure the views of ffcv train --recipe NAME, too.", show_default=False)
+    ] = None,
+    field: Annotated[str | None, typer.Option(help="The image field, where there are several.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    custom_field: _CustomField = None,
+) -> None:
+    """Measure how many images a second this machine delivers from a .beton file, and what limits it.
+
+    For the first epoch, the images that are measured are dropped from the system's page cache.
+    """
+    from ffcv.cli.bench import BenchOptions, bench
+    from ffcv.cli.custom_fields import custom_fields
+
+    options = BenchOptions(workers, batch_size, seconds, recipe, field)
+    bench(file, options, as_json, custom_fields(custom_field or ()))
+
+
 @app.command("extract")
 def _extract(
     file: Annotated[Path, typer.Argument(help="A .beton file.", show_default=False)],
@@ -175,6 +236,23 @@ def _extract(
     from ffcv.cli.extract import extract
 
     extract(file, folder, select, custom_fields(custom_field or ()))
+
+
+@app.command("doctor")
+def _doctor(
+    file: Annotated[Path | None, typer.Argument(help="A .beton file to check, too.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    custom_field: _CustomField = None,
+) -> None:
+    """Check the installation, the machine and, if given, a file: what goes wrong most, and what a bug report needs.
+
+    Exit status 0: no problems (there may be warnings). 1: problems, each with what to do.
+    """
+    from ffcv.cli.custom_fields import custom_fields
+    from ffcv.cli.doctor import doctor
+
+    if not doctor(file, as_json, custom_fields(custom_field or ())):
+        raise typer.Exit(1)
 
 
 @app.command(
