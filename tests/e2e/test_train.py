@@ -171,9 +171,9 @@ def curve(digits: Path, folder: Path, *extra: str, recipe: str = "simclr_digits"
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(digits: Path, tmp_path: Path) -> None:
-    """With a loss of each image by itself, and no batch statistics."""
+    """With a loss of each image by itself, no batch statistics, and a rate at which roundings do not grow."""
     whole, parts = (
-        curve(digits, tmp_path / n, "--training.accumulate", n, "--optim.lr", "0.3", recipe="supervised_cifar10")
+        curve(digits, tmp_path / n, "--training.accumulate", n, "--optim.lr", "0.1", recipe="supervised_cifar10")
         for n in ("1", "4")
     )
     assert whole[-1] < whole[0] - 0.01

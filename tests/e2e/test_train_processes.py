@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:GPU available but not used")
 
 # Group normalisation and no projector, so that no batch statistics depend on how the batch is divided.
 ENCODER = ("--model.norm", "group", "--simclr.projector", "[]", "--training.cpu_threads", "1")
-EXTRA = (*ENCODER, "--training.sync_batchnorm", "true", "--optim.name", "sgd", "--optim.lr", "0.5")
-"""SGD, because the size of the gradient matters, too."""
+EXTRA = (*ENCODER, "--training.sync_batchnorm", "true", "--optim.name", "sgd", "--optim.lr", "0.1")
+"""SGD, because the size of the gradient matters, too; at 0.5, roundings grow to a thousandth on some processors."""
 QUICK = ("--evaluation.draws", "1", "--evaluation.labels_per_class", "5")
 
 
