@@ -32,7 +32,7 @@ def measure(workload: str, folder: str) -> dict[str, float]:
     from workloads import Source
 
     imported = time.perf_counter()
-    next(iter(ours.loader(workload, Source(Path(folder), 1), threads=2)))
+    next(iter(ours.loader(workload, Source(Path(folder)), threads=2)))
     end = time.perf_counter()
     return {"torch_s": after_torch - begin, "ffcv_s": imported - after_torch, "first_batch_s": end - imported}
 

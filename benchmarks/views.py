@@ -106,7 +106,7 @@ def floor(source: Source) -> float:
 
 def run_apart(system: str, workload: str, source: Source, threads: int, folder: str | None) -> dict[str, float]:
     """In a process of its own, with what is installed in `folder` before anything else."""
-    job = json.dumps([system, workload, str(source.folder), source.repeats, threads])
+    job = json.dumps([system, workload, str(source.folder), threads])
     environment, options = dict(os.environ), []
     if folder:  # -S: an editable installation of ours would come before any folder
         options = ["-S"]
@@ -157,8 +157,8 @@ def main() -> None:
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
-        system, workload, folder, repeats, threads = json.loads(arguments.job)
-        print(json.dumps(measure(system, workload, Source(Path(folder), repeats), threads)))
+        system, workload, folder, threads = json.loads(arguments.job)
+        print(json.dumps(measure(system, workload, Source(Path(folder)), threads)))
         return
 
     folders = dict(pair.split("=", 1) for pair in arguments.path)

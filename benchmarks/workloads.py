@@ -32,7 +32,6 @@ class Source:
     uncompressed `.beton`, all in one folder."""
 
     folder: Path
-    repeats: int
 
     @property
     def beton(self) -> Path:
@@ -48,8 +47,8 @@ class Source:
 
     @property
     def files(self) -> list[Path]:
-        """Every file, `repeats` times: small sets are read several times an epoch."""
-        return sorted(self.folder.glob("*.jpg")) * self.repeats
+        """One for each image of an epoch."""
+        return sorted(self.folder.glob("*.jpg"))
 
 
 def default_data() -> Path:
@@ -83,11 +82,12 @@ def prepare(data: Path | None, folder: Path, longer_side: int, images_an_epoch: 
     from ffcv.fields.rgb_image import EncodedImage
 
     photos = read_photos(data)
-    source = Source(folder, -(-images_an_epoch // len(photos)))
+    source, copies = Source(folder), -(-images_an_epoch // len(photos))  # which are files, too: they fill the caches
     for i, photo in enumerate(photos):
         image = Image.open(io.BytesIO(photo)).convert("RGB")
         image.thumbnail((longer_side, longer_side))
-        image.save(folder / f"{i:05d}.jpg", quality=90)
+        for copy in range(copies):
+            image.save(folder / f"{copy:03d}-{i:05d}.jpg", quality=90)
 
     class Files:
         def __len__(self) -> int:
