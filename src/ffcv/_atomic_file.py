@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 
 from ffcv.errors import WriteError
 
@@ -51,9 +51,10 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{path}: its directory does not exist; create it first: mkdir -p {target.parent}")
     temporary = _temporary(target)
-    with _exit_on_signals():
+    with _Signals() as signals:
         file = _open_locked(temporary, path)
         try:
+            signals.let_end()
             yield file
             file.flush()
             with suppress(OSError):  # there is no older file, or the filesystem has no permissions
@@ -80,22 +81,47 @@ def _temporary(target: Path) -> Path:
     return target.with_name(name)
 
 
-@contextmanager
-def _exit_on_signals() -> Iterator[None]:
-    """Makes an exception of the signals that would end the process, so that what it wrote is removed."""
-    is_main = threading.current_thread() is threading.main_thread()  # only there Python allows handlers
-    unhandled = [s for s in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(s) == signal.SIG_DFL]
-    for number in unhandled:
-        signal.signal(number, _exit)
-    try:
-        yield
-    finally:
-        for number in unhandled:
-            signal.signal(number, signal.SIG_DFL)
+class _Signals:
+    """Makes exceptions of the signals that would end the process, so that what it wrote is removed.
 
+    They come once `let_end` has been called, and not between the making of a file and the `try` that removes it.
+    """
 
-def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)  # the status that shells give to a process that a signal ended
+    def __init__(self) -> None:
+        self._usual: dict[int, Any] = {}
+        self._are_kept = True
+        self._kept: list[int] = []
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():  # only there Python allows handlers
+            ends = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+            for number, usual in {**ends, signal.SIGINT: signal.default_int_handler}.items():
+                if signal.getsignal(number) == usual:
+                    self._usual[number] = usual
+                    signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, usual in self._usual.items():
+            signal.signal(number, usual)
+        self.let_end()  # those that came while no file could be made
+
+    def let_end(self) -> None:
+        self._are_kept = False
+        while self._kept:
+            self._end(self._kept.pop())
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._are_kept:
+            self._kept.append(number)
+        else:
+            self._end(number)
+
+    @staticmethod
+    def _end(number: int) -> None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)  # the status that shells give to a process that a signal ended
 
 
 def _open_locked(temporary: Path, path: str | os.PathLike[str]) -> IO[bytes]:

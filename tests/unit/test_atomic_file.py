@@ -45,6 +45,30 @@ writer.from_indexed_dataset(Slow(), chunksize=5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_signal_while_the_file_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, fails: bool
+) -> None:
+    open_locked = _atomic_file._open_locked
+
+    def interrupted(*arguments: Any) -> Any:
+        file = open_locked(*arguments)
+        signal.raise_signal(number)
+        if fails:
+            file.close()
+            os.unlink(tmp_path / ".x.partial")
+            raise WriteError("no room")
+        return file
+
+    monkeypatch.setattr(_atomic_file, "_open_locked", interrupted)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit), atomic_file(tmp_path / "x"):
+        pytest.fail("the signal came before")
+    assert os.listdir(tmp_path) == []
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("backend", "workers"), [("process", 1), ("process", 3), ("thread", 3)])
 def test_a_signal_that_ends_the_process(tmp_path: Path, backend: str, workers: int, number: signal.Signals) -> None:
     command: Any = [sys.executable, "-c", ENDLESS, str(tmp_path / "x.beton"), backend, str(workers)]
