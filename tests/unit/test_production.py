@@ -24,7 +24,12 @@ def prepared_for(key: BatchKey) -> Prepared:
 
 def test_a_batch_is_prepared_once_unless_its_samples_are_others() -> None:
     asked: list[BatchKey] = []
-    ahead = Ahead(lambda key: asked.append(key) or prepared_for(key))  # type: ignore[func-returns-value]
+
+    def prepare(key: BatchKey) -> Prepared:
+        asked.append(key)
+        return prepared_for(key)
+
+    ahead = Ahead(prepare)
     first, second = BatchKey(np.arange(3), 0, 0), BatchKey(np.arange(3, 6), 0, 1)
     ahead.prepare(second)
     assert ahead.take(second).key is second
@@ -36,13 +41,18 @@ def test_a_batch_is_prepared_once_unless_its_samples_are_others() -> None:
 
 
 def test_what_goes_wrong_ahead_goes_wrong_in_its_turn() -> None:
+    """Once: what a user's transform raises the first time it may not raise again."""
+    asked: list[int] = []
+
     def prepare(key: BatchKey) -> Prepared:
+        asked.append(key.counter)
         raise ValueError(f"batch {key.counter}")
 
     ahead, key = Ahead(prepare), BatchKey(np.arange(3), 0, 7)
     ahead.prepare(key)
     with pytest.raises(ValueError, match="batch 7"):
         ahead.take(key)
+    assert asked == [7]
 
 
 def test_with_next_keeps_an_exception_for_its_turn() -> None:

@@ -47,8 +47,9 @@ def file(path: Path, custom_fields: Mapping[str, type[Field]]) -> list[Check]:
 
 def _told(error: Exception, path: str) -> str:
     """The error without the file's name, which stands beside it."""
-    system = isinstance(error, OSError) and error.errno is not None and error.strerror
-    return f"{error.strerror}; see that it can be read" if system else message_of(error).removeprefix(f"{path}: ")  # type: ignore[attr-defined]
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return f"{error.strerror}; see that it can be read"
+    return message_of(error).removeprefix(f"{path}: ")
 
 
 def _checksums(reader: Reader) -> Check:

@@ -6,7 +6,6 @@ import copy
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -44,16 +43,26 @@ class Ahead:
 
     def __init__(self, prepare: Callable[[BatchKey], Prepared]) -> None:
         self._prepare = prepare
-        self._next: Prepared | None = None
+        self._next: tuple[BatchKey, Prepared | Exception] | None = None
 
     def prepare(self, key: BatchKey) -> None:
-        with suppress(Exception):  # it comes again in its turn
-            self._next = self._prepare(key)
+        """An exception is kept until the batch is taken."""
+        try:
+            self._next = key, self._prepare(key)
+        except Exception as error:
+            self._next = key, error
 
     def take(self, key: BatchKey) -> Prepared:
         """What was prepared if it is for the same samples, else what is prepared now."""
-        ready, self._next = self._next, None
-        return ready if ready is not None and ready.key.samples is key.samples else self._prepare(key)
+        (ahead, ready), self._next = self._next or (None, None), None
+        if ready is None or ahead is None or ahead.samples is not key.samples:
+            return self._prepare(key)
+        if isinstance(ready, Exception):
+            try:
+                raise ready
+            finally:  # its traceback holds this frame
+                del ready
+        return ready
 
 
 class Maker:
