@@ -389,13 +389,3 @@ def test_samples_of_the_wrong_form(tmp_path: Path, samples: Any, message: str) -
     with pytest.raises(WriteError, match=message):
         write(tmp_path / "x.beton", {"i": IntField()}, samples)
     assert os.listdir(tmp_path) == []
-
-
-def test_nothing_to_write(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the dataset has no samples"):
-        write(tmp_path / "x.beton", {"i": IntField()}, [])
-    with pytest.raises(FileNotFoundError, match="its directory does not exist; create it first: mkdir -p"):
-        write(tmp_path / "no" / "x.beton", {"i": IntField()}, [(1,)])
-    with pytest.raises(IsADirectoryError, match="is a directory"):
-        write(tmp_path, {"i": IntField()}, [(1,)])
-    assert os.listdir(tmp_path) == []

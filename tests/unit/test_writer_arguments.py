@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,16 @@ def test_indices_are_whole_numbers(tmp_path: Path, indices: Any) -> None:
     for good in (range(2, -1, -1), np.array([2, 1, 0], np.uint8), torch.tensor([2, 1, 0])):
         writer.from_indexed_dataset([(i,) for i in range(3)], good)  # type: ignore[arg-type]
         assert Reader(tmp_path / "x.beton").metadata["i"].tolist() == [2, 1, 0]
+
+
+def test_nothing_to_write(tmp_path: Path) -> None:
+    def write(path: Path, samples: list[tuple[int]]) -> None:
+        DatasetWriter(path, {"i": IntField()}, num_workers=1).from_indexed_dataset(samples)
+
+    with pytest.raises(ValueError, match="the dataset has no samples"):
+        write(tmp_path / "x.beton", [])
+    with pytest.raises(FileNotFoundError, match="its directory does not exist; create it first: mkdir -p"):
+        write(tmp_path / "no" / "x.beton", [(1,)])
+    with pytest.raises(IsADirectoryError, match="is a directory"):
+        write(tmp_path, [(1,)])
+    assert os.listdir(tmp_path) == []
