@@ -5,7 +5,8 @@
     python benchmarks/ssl_cifar.py --tune --epochs 8           judged on images of the training set, not of the test set
 
 Each method trains with its recipe METHOD_cifar10 on the first 1,000 training images of every class, in a process of
-its own with two computing threads, for five minutes at most. The k-NN and the linear probe learn on the features of
+its own with two computing threads, for five minutes at most: a short trial, which counts, says how many of the recipe's
+epochs fit. The k-NN and the linear probe learn on the features of
 those 10,000 images with their labels and are judged on the archive's 5,000 test images, which nothing else looks at:
 the recipes were tuned with --tune, where 2,000 other training images take their place. 'random' is the same network
 before training, judged in the same way; 'gain' is in points of the linear probe. CPU seconds are the training
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from rich.table import Table
 from ffcv.cli.write import WriteOptions, write
 from ffcv.ssl import backbones, config, evaluate, methods
 from ffcv.ssl.train import fit
+from ffcv.ssl.trial import epochs_within
 from options import new_parser
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-jpeg.zip"
@@ -93,11 +95,12 @@ def train_one(method: str, train: Path, val: Path, arguments: argparse.Namespace
                 *("--training.eval_every", "0", "--training.accelerator", "cpu"),
                 *("--training.max_minutes", str(arguments.minutes), "--seed", str(arguments.seed)),
                 *("--logging.folder", folder, "--logging.progress", "false"),
-                *(("--training.epochs", str(arguments.epochs)) if arguments.epochs else ()),
                 *arguments.options,
             ]
         )
         wall, cpu = time.perf_counter(), time.process_time()
+        epochs = arguments.epochs or epochs_within(settings, arguments.minutes).epochs
+        settings = replace(settings, training=replace(settings.training, epochs=epochs))
         run = fit(settings)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         last = (Path(folder) / "epochs.csv").read_text().splitlines()
@@ -128,7 +131,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ARCHIVE, help="zip of train/CLASS/N.jpg and test/CLASS/N.jpg")
     parser.add_argument("--methods", nargs="+", default=methods.names(), choices=methods.names(), metavar="METHOD")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's, or of as many as fit")
     parser.add_argument("--minutes", type=float, default=5, help="most to train one method for (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="that torch computes with (%(default)s)")
     parser.add_argument("--tune", action="store_true", help="judge on other training images, not on the test images")

@@ -12,7 +12,6 @@ import argparse
 import logging
 import os
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from ffcv.fields import IntField, RGBImageField
 from ffcv.ssl import config, evaluate, views
 from ffcv.ssl.config import Config
 from ffcv.ssl.train import fit
+from ffcv.ssl.trial import epochs_within
 from ffcv.transforms import ToTensor
 
 SIZE = 32  # pixels: side of the digits as written; photographs are kept up to four times as long
@@ -89,7 +89,7 @@ def demo(arguments: argparse.Namespace) -> None:
     console.print(f"2. drew augmented views: {picture} (left: the image; then five views of it)")
 
     minutes = arguments.minutes or (5 if arguments.data else 3)
-    settings = fit_into(settings, len(train), minutes, arguments.epochs)
+    settings = fit_into(settings, minutes, arguments.epochs)
     epochs = settings.training.epochs
     console.print(f"3. training {settings.method}: {epochs} epochs, seed {settings.seed}, two views an image")
     run = fit(settings)
@@ -127,23 +127,14 @@ def configure(arguments: argparse.Namespace, beton: Path, number: int) -> Config
     return replace(settings, training=replace(settings.training, batch_size=batch))
 
 
-def fit_into(settings: Config, images: int, minutes: float, epochs: int | None) -> Config:
-    """The recipe's epochs, or as many as a short trial run says will fit into `minutes`, with a fifth to spare.
+def fit_into(settings: Config, minutes: float, epochs: int | None) -> Config:
+    """The recipe's epochs, or as many as a short trial says will fit into `minutes`.
 
     Should the machine become slower afterwards, training stops at the end of an epoch.
     """
-    training, trial_images = settings.training, min(images, 10 * settings.training.batch_size)
+    training = settings.training
     if epochs is None:
-        with tempfile.TemporaryDirectory() as folder:
-            share = 1 - (trial_images + 0.5) / (images / (1 - settings.data.held_out))
-            trial = replace(
-                settings,
-                data=replace(settings.data, held_out=share),
-                training=replace(training, epochs=2, eval_every=0),
-                logging=replace(settings.logging, folder=folder, progress=False),
-            )
-            rate = fit(trial).images_per_s
-        epochs = max(1, min(training.epochs, int(0.8 * 60 * minutes * rate / images)))
+        epochs, rate = epochs_within(settings, minutes)
         if epochs < training.epochs:
             console.print(f"   {rate:,.0f} images/s: {epochs} of the recipe's {training.epochs} epochs fit in time")
     return replace(settings, training=replace(training, epochs=epochs, max_minutes=minutes))
