@@ -70,7 +70,13 @@ def to_yaml(config: Config) -> str:
     values = asdict(config)
     values["logging"]["overwrite"] = False
     values[config.method] = values.pop("options") or {}
-    return yaml.safe_dump(_plain(values), sort_keys=False)
+
+    class Dumper(yaml.SafeDumper):
+        """Also quotes texts such as 1e-3, which are numbers to jsonargparse and to YAML 1.2, but not to YAML 1.1."""
+
+    number = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", number, [*"-+0123456789"])
+    return yaml.dump(_plain(values), Dumper=Dumper, sort_keys=False)
 
 
 def _plain(value: Any) -> Any:
