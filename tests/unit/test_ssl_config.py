@@ -181,6 +181,18 @@ def test_backbones_of_timm_and_torchvision_by_name() -> None:
         backbones.build(ModelConfig(backbone="test_vit", small_images=True))
 
 
+def test_further_layers_before_the_classifier_are_part_of_the_encoder() -> None:
+    """timm's num_features is the width before them."""
+    import torchvision_reference  # noqa: F401  (timm imports torchvision)
+
+    pytest.importorskip("timm", reason="the package timm is not installed")
+    network = backbones.build(ModelConfig(backbone="mobilenetv3_small_050"))
+    backbones.require_sides(network, {64})
+    assert network.num_features == 1024
+    with pytest.raises(ConfigError, match=r"'squeezenet1_0' has no linear classifier to take off: choose a classifier"):
+        backbones.build(ModelConfig(backbone="squeezenet1_0"))
+
+
 def test_synchronised_normalisations_keep_their_activations() -> None:
     import torchvision_reference  # noqa: F401  (timm imports torchvision)
 
