@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,20 @@ def test_checkpoint_is_old_or_new_but_never_half(tmp_path: Path) -> None:
     state = checkpoint.load(path)
     assert state["epoch"] == 1
     assert torch.equal(state["weights"]["a"], torch.arange(3))
+
+
+def test_a_full_disk_is_named_and_costs_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    checkpoint.save(path, {"epoch": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large \(not saved\): '.*/last\.ckpt'"):
+            checkpoint.save(path, {"epoch": 2, "weights": torch.zeros(1 << 20)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert checkpoint.load(path)["epoch"] == 1
 
 
 def test_unreadable_checkpoints(tmp_path: Path) -> None:
