@@ -16,6 +16,7 @@ import torch
 from command_line import command
 from digits import SIDE
 from ffcv.ssl import charts, config, evaluate, history, pictures, trained
+from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.train import fit
 
 pytestmark = pytest.mark.filterwarnings(
@@ -149,3 +150,20 @@ def test_a_run_without_labels_data_or_checkpoint_is_reported(
     (tmp_path / "run" / "epochs.csv").write_text("")
     assert "no epoch has been finished" in command("report", tmp_path / "run", capsys=capsys, fails=True)
     assert "missing; give the --logging.folder" in command("report", tmp_path, capsys=capsys, fails=True)
+
+
+def test_books_without_steps_and_damaged_facts(folder: Path, tmp_path: Path) -> None:
+    """Of a run that went on, into another folder, behind its last step; and of one that was killed while writing."""
+    books = history.read(folder / "run")
+    whole = charts.curves(books)
+    assert charts.curves(replace(books, steps={})) == whole[1:]
+    for name in ("config.yaml", "steps.csv", "epochs.csv"):
+        (tmp_path / name).write_bytes((folder / "run" / name).read_bytes())
+    (tmp_path / "environment.json").write_text('{"system": "Li')
+    with pytest.raises(ConfigError, match=r"environment\.json: not JSON .*; restore it, or delete it"):
+        history.read(tmp_path)
+
+
+def test_a_seed_below_0_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("report", folder / "run"), ("eval", folder / "run", folder / "train.beton")):
+        assert "--seed" in command(*arguments, "--seed", -1, capsys=capsys, fails=True)

@@ -96,8 +96,10 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _loss(history: History) -> Figure:
+def _loss(history: History) -> Figure | None:
     epochs = history.epochs
+    if not history.steps:  # a run that went on, into another folder, behind the last step
+        return None
     figure, (axis,) = _figure(1)
     axis.set_title("Loss")
     axis.set_ylabel("loss")
