@@ -48,6 +48,8 @@ def test_texts_that_look_like_something_else_survive_the_round_trip(name: str) -
         ("--recipe resnet", "choose one of .*simclr_cifar10"),
         ("--data.train X --method simcrl", "unknown method 'simcrl': choose one of .*simclr"),
         ("--data.train X --optim.lrr 3", "did you mean --optim.lr"),
+        ("--data.train X --lr 3", r"did you mean --optim\.lr,"),
+        ("--data.train X --recipe simclr_cifar10 --recipe=byol_cifar10", "--recipe was given twice: choose one"),
         ("--data.train X --byol.momentum 0.9", "byol.momentum is an option of method byol, but the method is simclr"),
         (
             "--data.train X --recipe byol_cifar10 --method dino",
