@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from command_line import command
 from digits import SIDE
@@ -67,6 +69,23 @@ def test_a_measure_looks_the_same_while_training_and_held_out() -> None:
         assert [tick for tick in axis.get_xticks() if first <= tick <= last] == [1]  # there is no half an epoch
     assert looks[0] == looks[1]
     assert len(set(looks[0])) == 3
+
+
+def test_classes_may_be_called_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib would leave the first out of the legend, and fail to read the second as a formula."""
+    drawn: list[Figure] = []
+
+    def draw(figure: Figure, kind: str) -> bytes:
+        drawn.append(figure)
+        figure.savefig(io.BytesIO(), format=kind)
+        return b""
+
+    monkeypatch.setattr(charts, "_bytes", draw)
+    names = ["_background", "$_$", "cat"]
+    charts.scatter(np.zeros((3, 2)), np.arange(3), names, ("", ""))
+    legend = drawn[0].axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text().replace("\\$", "$").strip() for text in legend.get_texts()] == names
 
 
 def test_a_first_epoch_may_be_a_part_of_one(folder: Path) -> None:

@@ -84,7 +84,9 @@ def scatter(points: np.ndarray, labels: np.ndarray | None, names: Sequence[str],
                 chosen = points[labels == i]
                 marker = "o" if i < len(COLOURS) else "^"
                 colour = COLOURS[i % len(COLOURS)]
-                axis.scatter(*chosen.T, s=size, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name)
+                # As it is: matplotlib leaves out names that begin with _, and takes what is between two $ for formulas.
+                label = " " + name.replace("$", r"\$")
+                axis.scatter(*chosen.T, s=size, color=colour, marker=marker, alpha=0.75, linewidths=0, label=label)
             axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=max(1.0, (30 / size) ** 0.5))
         else:
             axis.scatter(*points.T, s=size, c=labels, cmap="turbo", alpha=0.7, linewidths=0)
