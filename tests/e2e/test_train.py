@@ -98,6 +98,9 @@ def test_books_of_an_overwritten_run_do_not_stay(digits: Path, tmp_path: Path) -
     fit(configuration(digits, tmp_path / "a", *halted))  # the first of three epochs
     fit(configuration(digits, tmp_path / "b", "--seed", "1"))
     shutil.copy(tmp_path / "a" / "last.ckpt", tmp_path / "a" / "first.ckpt")
+    ids = [tmp_path / name / "wandb-run-id.txt" for name in ("a", "b")]
+    for path in ids:
+        path.touch()
     overwrite = ("--logging.overwrite", "true")
     fit(configuration(digits, tmp_path / "b", *overwrite, "--resume", str(tmp_path / "a" / "last.ckpt")))
     assert [int(row["step"]) for row in rows(tmp_path / "b" / "steps.csv")] == list(range(5, 15))
@@ -108,6 +111,7 @@ def test_books_of_an_overwritten_run_do_not_stay(digits: Path, tmp_path: Path) -
     fit(configuration(digits, tmp_path / "a", "--resume", str(tmp_path / "a" / "first.ckpt")))
     assert rows(tmp_path / "a" / "steps.csv") == whole
     assert len(whole) == 15
+    assert [path.exists() for path in ids] == [True, False]
 
 
 def test_resume_takes_moved_data_and_refuses_others(digits: Path, tmp_path: Path) -> None:
