@@ -198,6 +198,7 @@ def translate(v: dict[str, Any], gpus: int | None = None) -> list[str]:
     settings = {option.to: v[name] for name, option in OPTIONS.items() if option.to}
     settings |= _views(v) | _method_options(v)
     settings["optim.warmup_epochs"] = 10
+    settings["optim.nesterov"] = False
     settings["data.os_cache"] = bool(v["data.in_memory"])
     settings["data.val"] = v["data.val_dataset"] or None
     settings["optim.clip_norm"] = v["training.clip_grad"] or None
@@ -220,10 +221,9 @@ def translate(v: dict[str, Any], gpus: int | None = None) -> list[str]:
 
 def _views(v: dict[str, Any]) -> dict[str, Any]:
     """The original's two views, and its rising resolution."""
-    schedule = [
-        [v["resolution.start_ramp"], v["resolution.min_res"]],
-        [v["resolution.end_ramp"], v["resolution.max_res"]],
-    ]
+    first, last = v["resolution.start_ramp"], v["resolution.end_ramp"]
+    # As in the original: the smallest up to the first epoch, also where the ramp ends before it.
+    schedule = [[first, v["resolution.min_res"]], [max(last, first + 1), v["resolution.max_res"]]]
     return {
         "views.size_schedule": schedule,
         "views.centre_ratio": 0.875,
@@ -241,7 +241,7 @@ def _views(v: dict[str, Any]) -> dict[str, Any]:
 
 def _method_options(v: dict[str, Any]) -> dict[str, Any]:
     """Of the one method that trains."""
-    method, widths = v["training.loss"], [int(width) for width in str(v["model.mlp"]).split("-")]
+    method, widths = v["training.loss"], _widths(v["model.mlp"])
     if len(widths) > 1:
         widths[-2] = int(widths[-2] * v["model.mlp_coeff"])
     if method == "supervised":
@@ -260,6 +260,13 @@ def _method_options(v: dict[str, Any]) -> dict[str, Any]:
         options["hidden"] = widths[0]
     options["projector"] = [] if v["model.remove_head"] else widths
     return {f"{method}.{name}": value for name, value in options.items()}
+
+
+def _widths(mlp: str) -> list[int]:
+    try:
+        return [int(width) for width in mlp.split("-")]
+    except ValueError:
+        raise ValueError(f"--model.mlp is widths such as 2048-512, got {mlp!r}") from None
 
 
 def _gpus() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from beton_files import emptied
 from command_line import command
 from digits import SIDE, Digits, configuration, write
 from ffcv.cli.main import main
+from ffcv.fields import IntField, RGBImageField
 from ffcv.reader import Reader
-from ffcv.ssl import config, evaluate, protocols, trained
+from ffcv.ssl import backbones, config, evaluate, protocols, trained
+from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.train import fit
+from ffcv.writer import DatasetWriter
 
 pytestmark = pytest.mark.filterwarnings(
     # lightning-fabric, on machines with a GPU when the run is on the CPU
@@ -136,6 +141,43 @@ def test_labels_that_training_images_do_not_have_are_said(
         assert not end.value.code
         error = capsys.readouterr().err
         assert error.startswith(note) if note else error == ""
+
+
+def test_files_without_images_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, train, test = folder / "run", folder / "train.beton", folder / "test.beton"
+    empty = emptied(train, tmp_path / "empty.beton")
+    two = write(tmp_path / "two.beton", Digits(2))
+    for arguments, message in (
+        ((run, train, "--val", empty), f"{empty}: has no images to judge on: give others with --val FILE"),
+        ((run, empty, "--val", test), f"{empty}: has no images to train on"),
+        ((run, two), f"{two}: has no images to judge on"),  # a fifth of two is none
+    ):
+        assert message in command("eval", *arguments, capsys=capsys, fails=True)
+    with pytest.raises(ConfigError, match=r"empty\.beton: has no images to train on"):
+        fit(configuration(empty, tmp_path / "run", "--data.val", str(test)))
+
+
+def test_fields_that_a_file_lacks_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In either file, and with this command's options."""
+    run, train = folder / "run", folder / "train.beton"
+    for fields, message in (
+        (("image", "kind"), "has no field 'label' but image, kind: name the labels with --label"),
+        (("photo", "label"), "has no field 'image' but photo, label: write it with that name"),
+    ):
+        path = tmp_path / f"{fields[0]}.beton"
+        kinds = dict(zip(fields, (RGBImageField("raw"), IntField()), strict=True))
+        DatasetWriter(path, kinds, num_workers=1).from_indexed_dataset(Digits(20))
+        for arguments in ((path,), (train, "--val", path)):
+            assert f"{path}: {message}" in command("eval", run, *arguments, capsys=capsys, fails=True)
+
+
+def test_the_table_does_not_call_published_weights_random(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = trained.load(folder / "run")
+    monkeypatch.setattr(backbones, "build", lambda _: found.encoder)
+    model = config.ModelConfig(backbone="resnet18", pretrained=True)
+    settings = replace(found.config, model=model)
+    scores = evaluate.compare(found.encoder, evaluate.parts(settings), settings, torch.device("cpu"))
+    assert list(scores) == ["raw pixels", "published weights", "trained"]
 
 
 def test_few_labels_and_crops(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

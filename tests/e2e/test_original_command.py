@@ -96,6 +96,24 @@ def test_every_loss_has_its_options(script: Any, line: str, found: dict[str, Any
     assert {name: getattr(options, name) for name in found} == found
 
 
+@pytest.mark.parametrize(
+    ("line", "sides"),
+    [
+        ("--resolution.start_ramp 0 --resolution.end_ramp 0", {0: 64, 1: 224}),
+        ("--resolution.end_ramp 5", {5: 64, 10: 64, 11: 224}),
+    ],
+)
+def test_a_ramp_that_ends_where_it_starts_is_a_step(script: Any, line: str, sides: dict[int, int]) -> None:
+    """As in the original's get_resolution: the smallest side up to start_ramp, whatever end_ramp is."""
+    views = parsed(script, REQUIRED + line).views
+    assert {epoch: views.size_at(epoch) for epoch in sides} == sides
+
+
+def test_sgd_has_plain_momentum(script: Any) -> None:
+    optim = parsed(script, REQUIRED + "--training.optimizer sgd --training.momentum 0.8").optim
+    assert (optim.name, optim.momentum, optim.nesterov) == ("sgd", 0.8, False)
+
+
 def test_a_cluster(script: Any) -> None:
     c = parsed(
         script, REQUIRED + "--dist.use_submitit 1 --dist.nodes 2 --dist.ngpus 4 --dist.timeout 60 --dist.partition p"
@@ -122,6 +140,7 @@ def test_the_file_gives_way_to_the_command_line_and_dead_options_are_named(scrip
         ("--config-file nowhere.yaml", r"nowhere\.yaml: no such configuration file"),
         ("--resolution.min_res 300", r"min_res is above --resolution\.max_res"),
         ("--logging.folder=", r"--logging\.folder is required"),
+        ("--model.mlp 2048-", r"--model\.mlp is widths such as 2048-512, got '2048-'"),
     ],
 )
 def test_mistakes_are_named(script: Any, line: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -12,10 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from command_line import command
 from digits import SIDE
 from ffcv.ssl import charts, config, evaluate, history, pictures, trained
+from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.train import fit
 
 pytestmark = pytest.mark.filterwarnings(
@@ -66,6 +69,23 @@ def test_a_measure_looks_the_same_while_training_and_held_out() -> None:
         assert [tick for tick in axis.get_xticks() if first <= tick <= last] == [1]  # there is no half an epoch
     assert looks[0] == looks[1]
     assert len(set(looks[0])) == 3
+
+
+def test_classes_may_be_called_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib would leave the first out of the legend, and fail to read the second as a formula."""
+    drawn: list[Figure] = []
+
+    def draw(figure: Figure, kind: str) -> bytes:
+        drawn.append(figure)
+        figure.savefig(io.BytesIO(), format=kind)
+        return b""
+
+    monkeypatch.setattr(charts, "_bytes", draw)
+    names = ["_background", "$_$", "cat"]
+    charts.scatter(np.zeros((3, 2)), np.arange(3), names, ("", ""))
+    legend = drawn[0].axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text().replace("\\$", "$").strip() for text in legend.get_texts()] == names
 
 
 def test_a_first_epoch_may_be_a_part_of_one(folder: Path) -> None:
@@ -149,3 +169,20 @@ def test_a_run_without_labels_data_or_checkpoint_is_reported(
     (tmp_path / "run" / "epochs.csv").write_text("")
     assert "no epoch has been finished" in command("report", tmp_path / "run", capsys=capsys, fails=True)
     assert "missing; give the --logging.folder" in command("report", tmp_path, capsys=capsys, fails=True)
+
+
+def test_books_without_steps_and_damaged_facts(folder: Path, tmp_path: Path) -> None:
+    """Of a run that went on, into another folder, behind its last step; and of one that was killed while writing."""
+    books = history.read(folder / "run")
+    whole = charts.curves(books)
+    assert charts.curves(replace(books, steps={})) == whole[1:]
+    for name in ("config.yaml", "steps.csv", "epochs.csv"):
+        (tmp_path / name).write_bytes((folder / "run" / name).read_bytes())
+    (tmp_path / "environment.json").write_text('{"system": "Li')
+    with pytest.raises(ConfigError, match=r"environment\.json: not JSON .*; restore it, or delete it"):
+        history.read(tmp_path)
+
+
+def test_a_seed_below_0_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("report", folder / "run"), ("eval", folder / "run", folder / "train.beton")):
+        assert "--seed" in command(*arguments, "--seed", -1, capsys=capsys, fails=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,28 @@ def test_an_overwritten_run_leaves_nothing_to_resume(
     fit(replace(fresh, resume="auto"))  # as a cluster requeues it: goes on, though it may overwrite
     assert len(rows(tmp_path / "steps.csv")) == 5
     assert (tmp_path / "last.ckpt").stat().st_mtime_ns == kept
+
+
+def test_books_of_an_overwritten_run_do_not_stay(digits: Path, tmp_path: Path) -> None:
+    """A run that goes on from another folder's checkpoint keeps no row of the run that it replaces."""
+    halted = ("--training.max_minutes", "1e-9")
+    fit(configuration(digits, tmp_path / "a", *halted))  # the first of three epochs
+    fit(configuration(digits, tmp_path / "b", "--seed", "1"))
+    shutil.copy(tmp_path / "a" / "last.ckpt", tmp_path / "a" / "first.ckpt")
+    ids = [tmp_path / name / "wandb-run-id.txt" for name in ("a", "b")]
+    for path in ids:
+        path.touch()
+    overwrite = ("--logging.overwrite", "true")
+    fit(configuration(digits, tmp_path / "b", *overwrite, "--resume", str(tmp_path / "a" / "last.ckpt")))
+    assert [int(row["step"]) for row in rows(tmp_path / "b" / "steps.csv")] == list(range(5, 15))
+    assert [int(row["epoch"]) for row in rows(tmp_path / "b" / "epochs.csv")] == [1, 2]
+    # An earlier checkpoint of the same run keeps its rows.
+    fit(configuration(digits, tmp_path / "a", "--resume", "auto"))
+    whole = rows(tmp_path / "a" / "steps.csv")
+    fit(configuration(digits, tmp_path / "a", "--resume", str(tmp_path / "a" / "first.ckpt")))
+    assert rows(tmp_path / "a" / "steps.csv") == whole
+    assert len(whole) == 15
+    assert [path.exists() for path in ids] == [True, False]
 
 
 def test_resume_takes_moved_data_and_refuses_others(digits: Path, tmp_path: Path) -> None:

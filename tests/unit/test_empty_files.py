@@ -2,26 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from beton_files import emptied
 from datasets import write_photos
 from ffcv import Loader, OrderOption
-from ffcv.format import HEADER
-from ffcv.reader import Reader
 from ffcv.transforms import CenterCrop, PadRGBImageDecoder
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Path:
-    whole = write_photos(tmp_path / "whole.beton", 1)
-    tables = HEADER.itemsize + Reader(whole).field_descriptors.nbytes
-    content = bytearray(whole.read_bytes()[:tables])
-    header = np.frombuffer(content, HEADER, 1)
-    header["num_samples"], header["alloc_table_ptr"] = 0, tables
-    path = tmp_path / "empty.beton"
-    path.write_bytes(content)
-    return path
+    return emptied(write_photos(tmp_path / "whole.beton", 1), tmp_path / "empty.beton")
 
 
 @pytest.mark.parametrize("order", list(OrderOption))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -33,12 +34,22 @@ def test_every_recipe_is_complete_and_survives_the_round_trip(recipe: str, tmp_p
     assert parsed.method in methods.names()
 
 
+@pytest.mark.parametrize("name", ["1e-3", "5E6", "+1e3", "1.5", "07", "on", "null", "2026-12-01", "a: b"])
+def test_texts_that_look_like_something_else_survive_the_round_trip(name: str) -> None:
+    """As a folder named after a learning rate."""
+    parsed = config.parse(["--data.train", "X", "--logging.folder", name])
+    assert parsed.logging.folder == name
+    assert config.from_yaml(config.to_yaml(parsed)) == parsed
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("--recipe resnet", "choose one of .*simclr_cifar10"),
         ("--data.train X --method simcrl", "unknown method 'simcrl': choose one of .*simclr"),
         ("--data.train X --optim.lrr 3", "did you mean --optim.lr"),
+        ("--data.train X --lr 3", r"did you mean --optim\.lr,"),
+        ("--data.train X --recipe simclr_cifar10 --recipe=byol_cifar10", "--recipe was given twice: choose one"),
         ("--data.train X --byol.momentum 0.9", "byol.momentum is an option of method byol, but the method is simclr"),
         (
             "--data.train X --recipe byol_cifar10 --method dino",
@@ -173,6 +184,18 @@ def test_backbones_of_timm_and_torchvision_by_name() -> None:
         backbones.build(ModelConfig(backbone="test_vit", small_images=True))
 
 
+def test_further_layers_before_the_classifier_are_part_of_the_encoder() -> None:
+    """timm's num_features is the width before them."""
+    import torchvision_reference  # noqa: F401  (timm imports torchvision)
+
+    pytest.importorskip("timm", reason="the package timm is not installed")
+    network = backbones.build(ModelConfig(backbone="mobilenetv3_small_050"))
+    backbones.require_sides(network, {64})
+    assert network.num_features == 1024
+    with pytest.raises(ConfigError, match=r"'squeezenet1_0' has no linear classifier to take off: choose a classifier"):
+        backbones.build(ModelConfig(backbone="squeezenet1_0"))
+
+
 def test_synchronised_normalisations_keep_their_activations() -> None:
     import torchvision_reference  # noqa: F401  (timm imports torchvision)
 
@@ -206,6 +229,20 @@ def test_checkpoint_is_old_or_new_but_never_half(tmp_path: Path) -> None:
     state = checkpoint.load(path)
     assert state["epoch"] == 1
     assert torch.equal(state["weights"]["a"], torch.arange(3))
+
+
+def test_a_full_disk_is_named_and_costs_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    checkpoint.save(path, {"epoch": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large \(not saved\): '.*/last\.ckpt'"):
+            checkpoint.save(path, {"epoch": 2, "weights": torch.zeros(1 << 20)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert checkpoint.load(path)["epoch"] == 1
 
 
 def test_unreadable_checkpoints(tmp_path: Path) -> None:

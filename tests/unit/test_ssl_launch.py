@@ -10,9 +10,13 @@ import pytest
 import torch
 
 import two_processes
-from ffcv.ssl import distributed
+from ffcv.cli import train
+from ffcv.cli.main import main
+from ffcv.ssl import distributed, slurm
 from ffcv.ssl import launch as launching
-from ffcv.ssl.config import TrainingConfig
+from ffcv.ssl.config import Config, TrainingConfig, parse
+from ffcv.ssl.errors import Interrupted
+from ffcv.ssl.interrupt import EXIT_STATUS
 from ffcv.ssl.launch import launch
 
 pytestmark = pytest.mark.filterwarnings("ignore:GPU available but not used")
@@ -75,3 +79,46 @@ def test_buffers_are_not_sent_in_every_step(monkeypatch: pytest.MonkeyPatch) -> 
         launch(TrainingConfig(accelerator="cpu", devices=2))
     # torch 2.13's name for it, or the older one.
     assert asked.value.args[0]._ddp_kwargs in ({"forward_sync_buffers": False}, {"broadcast_buffers": False})
+
+
+@pytest.mark.parametrize(
+    ("variables", "status"),
+    [
+        ({}, EXIT_STATUS),
+        ({"LOCAL_RANK": "0"}, EXIT_STATUS),
+        ({"LOCAL_RANK": "1"}, 0),  # the process that started it would be killed before it has closed its books
+        ({"LOCAL_RANK": "1", "RANK": "1"}, EXIT_STATUS),  # torchrun's
+    ],
+)
+def test_a_stopped_run_ends_with_its_status(
+    variables: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: Config) -> None:
+        raise Interrupted("stopped", None)
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(train, "run", stopped)
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--data.train", "X.beton"])
+    assert end.value.code == status
+
+
+@pytest.mark.parametrize(("saved", "resume"), [(False, "other/last.ckpt"), (True, "auto")])
+def test_a_requeued_job_that_saved_nothing_begins_as_it_was_submitted(
+    saved: bool, resume: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the other run's checkpoint, not from fresh weights."""
+    pytest.importorskip("submitit", reason="the package submitit is not installed")
+    line = f"--data.train X --logging.folder {tmp_path} --resume other/last.ckpt"
+    begun: list[str | None] = []
+    job = slurm.Job(parse(line.split()), lambda config: begun.append(config.resume))
+    if saved:
+        (tmp_path / "last.ckpt").touch()
+    assert job.checkpoint().function.config.resume == resume
+    # The same where the cluster requeues it by itself.
+    monkeypatch.setattr("submitit.helpers.TorchDistributedEnvironment.__init__", lambda self: None)
+    monkeypatch.setattr("submitit.helpers.TorchDistributedEnvironment.export", lambda self, **_: None)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    job()
+    assert begun == [resume]

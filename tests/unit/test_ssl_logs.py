@@ -79,6 +79,8 @@ def test_resuming_within_an_epoch_gives_its_mean_over_all_its_steps(tmp_path: Pa
     with RunLog(settings(tmp_path), 4, START, True, CPU) as log:
         run(log, 0, 7)
     with RunLog(settings(tmp_path), 4, Position(6, 1), True, CPU) as log:  # step 6 is done again
+        assert log._csv is not None
+        assert log._csv.steps.kept == []  # a long run has millions of rows
         run(log, 6, 8)
     assert [int(r["step"]) for r in rows(tmp_path / "steps.csv")] == list(range(8))
     assert [float(r["loss"]) for r in rows(tmp_path / "epochs.csv")] == [8.5, 4.5]
@@ -169,6 +171,19 @@ def test_tensorboard_gets_steps_and_epochs(tmp_path: Path) -> None:
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("step/loss")] == [(i, 10.0 - i) for i in range(8)]
     assert [(e.step, e.value) for e in events.Scalars("epoch/loss")] == [(0, 8.5), (1, 4.5)]
+
+
+def test_tensorboard_hides_what_an_overwritten_run_left(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for steps in (8, 4):
+        with RunLog(settings(tmp_path, tensorboard=True), 4, START, True, CPU) as log:
+            run(log, 0, steps)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [e.step for e in events.Scalars("step/loss")] == [0, 1, 2, 3]
+    assert [e.step for e in events.Scalars("epoch/loss")] == [0]
 
 
 def test_weights_and_biases_gets_steps_and_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

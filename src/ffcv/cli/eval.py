@@ -55,12 +55,15 @@ def summarise(checkpoint: Path, data: Path, options: EvalOptions) -> dict[str, A
     import torch
 
     from ffcv.ssl import evaluate, probes, protocols, trained, views
+    from ffcv.ssl.errors import ConfigError
 
     judge = protocols.protocol(options.protocol)
     device = trained.device(options.device)
     found = trained.load(checkpoint, device)
     config = _configure(found.config, data, options)
     train_part, test_part = evaluate.parts(config)
+    if len(test_part) == 0:
+        raise ConfigError(f"{test_part.path}: has no images to judge on: give others with --val FILE")
     _say_if_seen(found.config, config)
 
     label = config.data.label
@@ -116,13 +119,14 @@ def _configure(trained: Any, data: Path, options: EvalOptions) -> Any:
         raise ConfigError(f"--crops is 0 or more, for linear and logreg; got {options.crops} with {options.protocol}")
     if any(k < 1 for k in options.k):
         raise ConfigError(f"--k must be above 0, got {', '.join(map(str, options.k))}")
+    label = options.label or trained.data.label or "label"
     for path in filter(None, (data, options.val)):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; make one with 'ffcv write IMAGE_FOLDER {path}'")
-    label = options.label or trained.data.label or "label"
-    fields = Reader(data).field_names
-    if label not in fields:
-        raise ConfigError(f"{data}: has no field {label!r} but {', '.join(fields)}: name the labels with --label")
+        fields = Reader(path).field_names
+        for name, advice in ((label, "name the labels with --label"), (trained.data.image, "write it with that name")):
+            if name not in fields:
+                raise ConfigError(f"{path}: has no field {name!r} but {', '.join(fields)}: {advice}")
     val = None if options.val is None else str(options.val)
     held_out = trained.data.held_out
     if val is None and held_out == 0:

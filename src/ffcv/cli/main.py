@@ -284,7 +284,7 @@ def _eval(
     k: Annotated[list[int] | None, typer.Option(help="knn: neighbours; may be repeated (20 and 200).")] = None,
     crops: Annotated[int, typer.Option(help="linear, logreg: random crops of every image beside its centre.")] = 0,
     label: Annotated[str | None, typer.Option(help="Field of labels; without it, as in training.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw of labels and the probe.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of labels and the probe.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -316,7 +316,7 @@ def _report(
         Path | None, typer.Option(help="The HTML file to write; without it, report.html in the folder.")
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Most images to look at the features of.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the images drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the images drawn.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
 ) -> None:
     """Write a run's curves, a map of its features and nearest neighbours as one HTML file."""

@@ -24,6 +24,7 @@ def train(ctx: typer.Context) -> None:
     from ffcv.ssl import config, slurm
     from ffcv.ssl.errors import Interrupted
     from ffcv.ssl.interrupt import EXIT_STATUS
+    from ffcv.ssl.launch import started_by_launch
 
     settings = config.parse(ctx.args)
     if settings.dist.use_submitit:
@@ -34,7 +35,7 @@ def train(ctx: typer.Context) -> None:
         run(settings)
     except Interrupted as stopped:
         print(f"{stopped}\n", end="", file=sys.stderr)  # in one piece, beside other processes
-        raise typer.Exit(EXIT_STATUS) from None
+        raise typer.Exit(0 if started_by_launch() else EXIT_STATUS) from None
 
 
 def run(settings: Config) -> None:

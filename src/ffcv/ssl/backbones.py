@@ -151,7 +151,10 @@ def _timm(timm: Any, name: str, pretrained: bool) -> nn.Module:
     # Positions interpolated to each view's size: multi-crop, and images of another size than the name says.
     plain_vit = timm.models.is_model_in_modules(name, ["vision_transformer"])
     flexible = {"dynamic_img_size": True} if plain_vit else {}
-    return timm.create_model(name, pretrained=pretrained, num_classes=0, **flexible)
+    network = timm.create_model(name, pretrained=pretrained, num_classes=0, **flexible)
+    # Some have a further layer before the classifier; what comes out of it is the representation.
+    network.num_features = getattr(network, "head_hidden_size", None) or network.num_features
+    return network
 
 
 def _torchvision(models: Any, name: str, pretrained: bool) -> nn.Module:
@@ -159,10 +162,12 @@ def _torchvision(models: Any, name: str, pretrained: bool) -> nn.Module:
     for head in ("fc", "classifier", "heads", "head"):
         if hasattr(network, head):
             linear = [m for m in getattr(network, head).modules() if isinstance(m, nn.Linear)]
+            if not linear:
+                break
             setattr(network, head, nn.Identity())
             setattr(network, "num_features", linear[0].in_features)  # noqa: B010
             return network
-    raise ConfigError(f"torchvision's {name!r} has no classification head to take off: choose a classifier")
+    raise ConfigError(f"torchvision's {name!r} has no linear classifier to take off: choose a classifier")
 
 
 def _for_small_images(network: nn.Module) -> nn.Module:

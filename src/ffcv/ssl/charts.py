@@ -84,7 +84,9 @@ def scatter(points: np.ndarray, labels: np.ndarray | None, names: Sequence[str],
                 chosen = points[labels == i]
                 marker = "o" if i < len(COLOURS) else "^"
                 colour = COLOURS[i % len(COLOURS)]
-                axis.scatter(*chosen.T, s=size, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name)
+                # As it is: matplotlib leaves out names that begin with _, and takes what is between two $ for formulas.
+                label = " " + name.replace("$", r"\$")
+                axis.scatter(*chosen.T, s=size, color=colour, marker=marker, alpha=0.75, linewidths=0, label=label)
             axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=max(1.0, (30 / size) ** 0.5))
         else:
             axis.scatter(*points.T, s=size, c=labels, cmap="turbo", alpha=0.7, linewidths=0)
@@ -96,8 +98,10 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _loss(history: History) -> Figure:
+def _loss(history: History) -> Figure | None:
     epochs = history.epochs
+    if not history.steps:  # a run that went on, into another folder, behind the last step
+        return None
     figure, (axis,) = _figure(1)
     axis.set_title("Loss")
     axis.set_ylabel("loss")

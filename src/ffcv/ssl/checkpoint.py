@@ -44,6 +44,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
     never half.
 
     To a temporary file beside it, flushed to the disk, then renamed.
+
+    Raises:
+        OSError: the disk is full, or the like; `path` is as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -52,6 +55,12 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch's writer hides what the file said behind an error of its own.
+        reason = error if isinstance(error, OSError) else error.__context__
+        if isinstance(reason, OSError):
+            raise OSError(reason.errno, f"{reason.strerror} (not saved)", str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -79,10 +79,13 @@ def parts(config: Config) -> Parts:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ConfigError: one of the parts would be empty.
+        ConfigError: there would be no image to train on; none may be held out.
     """
     if config.data.val is not None:
-        return _with_images(config.data.train, config), _with_images(config.data.val, config)
+        train, held_out = (_with_images(path, config) for path in (config.data.train, config.data.val))
+        if len(train) == 0:
+            raise ConfigError(f"{train.path}: has no images to train on")
+        return train, held_out
     everything = _with_images(config.data.train, config)
     number = len(everything)
     cut = round(number * config.data.held_out)
@@ -302,8 +305,8 @@ def _extract_together(
 
 
 def compare(trained: nn.Module, parts: Parts, config: Config, device: torch.device) -> dict[str, Score]:
-    """Raw pixels, the same network before training (same seed), and trained, all judged in the same way. Raw pixels are
-    left out where they would take more than `TABLE_BYTES`.
+    """Raw pixels, the same network before training (from the same seed, or with its published weights), and trained,
+    all judged in the same way. Raw pixels are left out where they would take more than `TABLE_BYTES`.
 
     Raises:
         ConfigError: the features would take more.
@@ -316,7 +319,8 @@ def compare(trained: nn.Module, parts: Parts, config: Config, device: torch.devi
             f"the features of {number:,} images take more than {TABLE_BYTES / 2**30:g} GiB: judge the encoder with "
             f"'ffcv eval {config.logging.folder} {config.data.train} --protocol linear'"
         )
-    encoders = {"random initialisation": untrained, "trained": trained}
+    before = "published weights" if config.model.pretrained else "random initialisation"
+    encoders = {before: untrained, "trained": trained}
     if _bytes(number, 3 * config.views.size**2) <= TABLE_BYTES:
         encoders = {"raw pixels": backbones.Pixels(), **encoders}
     return {name: assess(encoder, parts, config, device) for name, encoder in encoders.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffcv.errors import one_line
 from ffcv.ssl.config import Config, from_yaml
 from ffcv.ssl.errors import ConfigError
 
@@ -49,7 +50,10 @@ def read(folder: Path) -> History:
         raise ConfigError(f"{folder}: no epoch has been finished yet; there is nothing to report")
     text = (folder / "config.yaml").read_text()
     environment = folder / "environment.json"
-    facts = json.loads(environment.read_text()) if environment.is_file() else {}
+    try:
+        facts = json.loads(environment.read_text()) if environment.is_file() else {}
+    except ValueError as error:
+        raise ConfigError(f"{environment}: not JSON ({one_line(error)}); restore it, or delete it") from None
     return History(from_yaml(text), text, facts, _columns(folder / "steps.csv"), epochs)
 
 

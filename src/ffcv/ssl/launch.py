@@ -60,6 +60,12 @@ def launch(training: TrainingConfig) -> Fabric:
     return fabric
 
 
+def started_by_launch() -> bool:
+    """Whether `launch` of another process started this one. That process sees its exit status, and at any but 0 kills
+    all others and itself, whatever it is still closing."""
+    return os.environ.get("LOCAL_RANK", "0") != "0" and "RANK" not in os.environ
+
+
 def _without_buffers() -> dict[str, Any]:
     """Buffers that matter (queues, centres) are the same on all ranks, and running statistics are rank 0's when it
     saves or judges: none needs to be sent in every step. torch 2.13 has a new name for that, and warns of the old."""

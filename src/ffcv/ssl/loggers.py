@@ -175,8 +175,8 @@ class TensorBoardLogger(Logger):
             raise ConfigError(
                 "logging.tensorboard needs the package tensorboard: pip install 'ffcv-ssl[tensorboard]'"
             ) from None
-        # Steps from here on that an interrupted run left behind are hidden.
-        self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
+        # Steps from here on that an interrupted or overwritten run left behind are hidden.
+        self._writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def step(self, row: Row) -> None:
         for name, value in _figures(row, "step").items():

@@ -59,6 +59,7 @@ class RunLog:
                 if int(row["epoch"]) == first.epoch:
                     self._rows.append({k: float(v) for k, v in row.items() if k not in ("step", "epoch", "lr")})
                     self._lr = float(row["lr"])
+            self._csv.steps.kept.clear()  # a long run has millions
 
     @property
     def images_per_s(self) -> float:

@@ -69,10 +69,9 @@ class RunState:
             checkpoint.require_same(state["config"], to_yaml(self._config), path)
             self._load(state, path)
         self._fabric.barrier()  # nobody reads any more
-        if self._fabric.is_global_zero and (path is None or path.resolve() != self.path.resolve()):
-            for name in ("last.ckpt", "diverged.ckpt", "wandb-run-id.txt"):
-                self.path.with_name(name).unlink(missing_ok=True)
         if self._fabric.is_global_zero:
+            for name in self._left_by_another_run(path):
+                self.path.with_name(name).unlink(missing_ok=True)
             checkpoint.remove_halves(self.path.parent)
         if state is None:
             self._seed(0)
@@ -85,6 +84,13 @@ class RunState:
         else:
             self._seed(state["step"])
         return Position(int(state["step"]), int(state["epoch"]))
+
+    def _left_by_another_run(self, path: Path | None) -> tuple[str, ...]:
+        """Files in the folder that are none of the run that begins, or goes on from `path`."""
+        if path is None or path.resolve().parent != self.path.resolve().parent:
+            return ("last.ckpt", "diverged.ckpt", "steps.csv", "epochs.csv", "wandb-run-id.txt")
+        # An earlier checkpoint of the same run: what came after it is made again.
+        return () if path.resolve() == self.path.resolve() else ("last.ckpt",)
 
     def _load(self, state: dict[str, Any], path: Path) -> None:
         for name, part in self._parts.items():

@@ -87,4 +87,6 @@ def submit(config: Config, work: Callable[[Config], None]) -> Any:
 
 
 def _resuming(config: Config) -> Config:
-    return replace(config, resume="auto")
+    """From its own last checkpoint; before there is one, as it was begun, which may be from another run's."""
+    started = (Path(config.logging.folder) / "last.ckpt").is_file()
+    return replace(config, resume="auto") if started else config

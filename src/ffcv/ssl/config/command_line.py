@@ -70,7 +70,13 @@ def to_yaml(config: Config) -> str:
     values = asdict(config)
     values["logging"]["overwrite"] = False
     values[config.method] = values.pop("options") or {}
-    return yaml.safe_dump(_plain(values), sort_keys=False)
+
+    class Dumper(yaml.SafeDumper):
+        """Also quotes texts such as 1e-3, which are numbers to jsonargparse and to YAML 1.2, but not to YAML 1.1."""
+
+    number = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", number, [*"-+0123456789"])
+    return yaml.dump(_plain(values), Dumper=Dumper, sort_keys=False)
 
 
 def _plain(value: Any) -> Any:
@@ -104,6 +110,8 @@ def _expand_recipe(arguments: list[str]) -> list[str]:
     joined = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--recipe=") else [a])]
     if "--recipe" not in joined:
         return joined
+    if joined.count("--recipe") > 1:
+        raise ConfigError("--recipe was given twice: choose one, and change what it says by further options")
     at = joined.index("--recipe")
     name = joined[at + 1] if at + 1 < len(joined) else ""
     if name not in recipes():
@@ -160,7 +168,8 @@ def _explain(error: Exception, parser: Any, method: str) -> str:
     unknown = f"{of_group[1]}.{of_group[2]}" if of_group else alone[1] if alone else None
     options = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
     if unknown is not None and unknown not in options:
-        near = difflib.get_close_matches(unknown, options, n=3, cutoff=0.5)
+        own_name = [o for o in options if o.rpartition(".")[2] == unknown.rpartition(".")[2]]  # --lr for --optim.lr
+        near = list(dict.fromkeys([*own_name, *difflib.get_close_matches(unknown, options, n=3, cutoff=0.5)]))[:3]
         hint = f"did you mean {', '.join('--' + n for n in near)}?" if near else "see ffcv train --help"
         message += f"; {hint}"
     return message
