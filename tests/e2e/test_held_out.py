@@ -59,6 +59,29 @@ def test_two_processes_share_the_held_out_images_and_judge_what_rank_0_saves(fol
         assert {name: float(value) for name, value in figures.items()} == {n: float(v) for n, v in alone.items()}
 
 
+def test_neighbours_are_as_many_as_memory_allows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All features of a million images are more than most GPUs hold beside a training."""
+    path = str(folder / "train.beton")
+    settings = config.parse(["--recipe", "simclr_digits", "--data.train", path, "--data.num_workers", "1"])
+    method = methods.load("simclr")(ConvNet(8, (1,)), settings.options)
+    probe, parts, device = OnlineProbes(method.num_features, [], 10), evaluate.parts(settings), torch.device("cpu")
+    seen: list[np.ndarray] = []
+
+    def extract(encoder: object, part: evaluate.Part, *rest: object) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(part.indices)
+        return torch.ones(len(part), method.num_features), torch.zeros(len(part), dtype=torch.int64)
+
+    monkeypatch.setattr(evaluate, "extract", extract)
+    monkeypatch.setattr(evaluate, "TABLE_BYTES", 30 * 4 * method.num_features + 1)
+    evaluate.held_out(method, probe, parts, settings, device)
+    neighbours, judged = seen
+    assert len(neighbours) == 30 < len(parts[0])
+    assert np.isin(neighbours, parts[0].indices).all()
+    gaps = np.diff(np.searchsorted(parts[0].indices, neighbours))
+    assert gaps.max() - gaps.min() <= 1  # evenly spread
+    assert np.array_equal(judged, parts[1].indices)
+
+
 def _stopped_in_evaluation(path: str, rank: int) -> torch.Tensor:
     """How many of its 180 batches this rank saw, and whether there are figures; rank 1 gets a signal at its third."""
     seen = 0

@@ -57,7 +57,8 @@ Parts = tuple[Part, Part]
 Watch = Callable[[Loader], Iterable[Any]]
 
 TABLE_BYTES = 1 << 30
-"""Most memory that the features of one representation may take in `compare`; 'ffcv eval' has no such bound."""
+"""Most memory that features may take while training: those of one representation in `compare`, and those of the
+training images in `held_out`; 'ffcv eval' has no such bound."""
 
 
 MAX_LABEL = 999_999
@@ -273,11 +274,14 @@ def held_out(
     `watch` goes through the batches, on all ranks alike, and may stop.
 
     Returns:
-        'knn_accuracy': k-NN with the labels of all training images. 'val_probe_accuracy', and with more than five
+        'knn_accuracy': k-NN with the labels of all training images, or of as many of them, evenly spread over the
+        file, as have features of no more than `TABLE_BYTES`. 'val_probe_accuracy', and with more than five
         classes 'val_probe_top5': of the online probe on the representation, where the encoder to keep is the one that
         it learned on (not a teacher).
     """
-    (train, known), (test, wanted) = (_extract_together(method.encoder, part, config, device, watch) for part in parts)
+    neighbours, judged = _at_most(parts[0], TABLE_BYTES // _bytes(1, method.num_features)), parts[1]
+    train, known = _extract_together(method.encoder, neighbours, config, device, watch)
+    test, wanted = _extract_together(method.encoder, judged, config, device, watch)
     votes = probes.knn_votes(train, known, test, config.evaluation.k, config.evaluation.temperature)
     figures = {"knn_accuracy": probes.accuracy(votes, wanted)}
     if method.encoder is method.backbone:
@@ -287,6 +291,13 @@ def held_out(
         probe.train()
         figures |= {f"val_probe_{name}": probes.accuracy(logits, wanted, k) for name, k in online.tops.items()}
     return figures
+
+
+def _at_most(part: Part, count: int) -> Part:
+    """The part, or `count` of its images, evenly spread: of a file that is sorted by class, so many of each."""
+    if len(part) <= count:
+        return part
+    return replace(part, indices=part.indices[np.arange(count) * len(part) // count])
 
 
 def _extract_together(
