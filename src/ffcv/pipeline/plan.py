@@ -227,19 +227,26 @@ class Plan:
         # Compared at every read, beside the cost of decoding; pixels that are only copied, at the first.
         compared = (modes != IMAGE_MODES["raw"]) | ~source.extents.verified[found.rows]
         location = source.locate(pointers)
-        errors = renderer.render(
-            location.storage,
-            location.offsets,
-            found.sizes,
-            modes,
-            image_sizes(rows, np.int32),
-            views,
-            found.checksums,
-            location.file,
-            found.behind,
-            compared,
-            meanwhile,
-        )
+        try:
+            errors = renderer.render(
+                location.storage,
+                location.offsets,
+                found.sizes,
+                modes,
+                image_sizes(rows, np.int32),
+                views,
+                found.checksums,
+                location.file,
+                found.behind,
+                compared,
+                meanwhile,
+            )
+        except MemoryError as error:
+            raise MemoryError(
+                f"{self.reader.path}: no memory to decode a batch of field {field!r} that begins with sample "
+                f"{key.samples[0]}: each of {renderer.num_threads} threads holds its largest image; take fewer, with "
+                "num_workers="
+            ) from error
         if errors:
             bad = [position for position, _ in errors]
             self._failing(field, key.samples[bad], lambda row: source.read(int(pointers[bad[row]])))  # or unreadable?
