@@ -107,6 +107,16 @@ def test_a_second_seed_names_the_other_views_crops(raw_beton: Path) -> None:
     assert ((t1 >= t2 + h2) | (t2 >= t1 + h1) | (l1 >= l2 + w2) | (l2 >= l1 + w1)).all()
 
 
+def test_seeds_may_be_numpys(raw_beton: Path) -> None:
+    def images(number: Any) -> np.ndarray:
+        crop = T.RandomResizedCrop(SIZE, (0.05, 0.2), seed=number(5), second_seed=number(6))
+        return only_batch(raw_beton, **views(view=[crop, T.RandomHorizontalFlip(0.5, number(7))])).view
+
+    expected = images(int)
+    for number in (np.int64, np.uint8, np.uint64):
+        np.testing.assert_array_equal(images(number), expected)
+
+
 def test_mixup_agrees_between_images_and_labels(raw_beton: Path) -> None:
     start = [T.CenterCrop(SIZE, 1.0)]
     arguments: dict = {
