@@ -161,6 +161,7 @@ class Loader(OriginalLoader):
         self._check_open()
         if self.recompile:
             self.generate_code()
+        maker = self._maker()  # before anything is noted: where there are no threads or no GPU, no epoch begins
         this = Pass((self._next, self._reached, self._latest))  # not the iterator, whose user alone must hold it
         start = self._next
         order = self._order(start.epoch)
@@ -180,7 +181,7 @@ class Loader(OriginalLoader):
                 self._next, self._reached, self._latest = latest.before
 
         parts = self._cut.batches(len(order), start.consumed)
-        maker, goes_on = self._maker(), start.consumed > 0
+        goes_on = start.consumed > 0
         production = Production(
             maker, self.bad_samples, self.selection, order, parts, start.epoch, self.os_cache, goes_on
         )
