@@ -51,6 +51,7 @@ class OriginalLoader(ABC):
     def generate_code(self) -> None:
         """Makes the code of operations anew, from `pipeline_specs`: it may have kept what attributes were."""
         self.plan = self.plan.with_views(self._views())
+        self.reader.forget_allocations()  # which users' decoders may have needed
 
     @property
     def next_epoch(self) -> int:

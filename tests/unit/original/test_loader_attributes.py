@@ -1,6 +1,7 @@
 """What users read, set and call on a loader beside iterating over it."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ffcv import Loader, OrderOption
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader.loader import DEFAULT_OS_CACHE, ORDER_TYPE
 from ffcv.pipeline import Compiler, PipelineSpec
+from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.operation import Operation
 from ffcv.traversal_order import Random, TraversalOrder
 from small_files import NUMBERS_ONLY, batches_of, flat, loader_of
@@ -179,3 +181,25 @@ def test_pipelines_may_be_changed(numbers: Path, compiled: bool) -> None:
     assert next(iter(loader)).index.flatten().tolist() == [4, 5]
     assert index.transforms == [operation]
     assert Compiler.is_enabled == compiled
+
+
+class Negative(Operation):
+    """A decoder."""
+
+    def declare_state_and_memory(self, previous_state: Any) -> Any:
+        state = replace(previous_state, shape=(1,), dtype=np.dtype(np.int64))
+        return state, AllocationQuery((1,), state.dtype)
+
+    def generate_code(self) -> Any:
+        def decode(indices: Any, destination: Any, metadata: Any, storage_state: Any) -> Any:
+            destination[:, 0] = -metadata[indices]
+            return destination
+
+        return decode
+
+
+def test_a_decoder_may_be_replaced_by_ones_own(numbers: Path) -> None:
+    loader = Loader(numbers, 2, pipelines=NUMBERS_ONLY)
+    loader.pipeline_specs["index"].decoder = Negative()
+    loader.generate_code()
+    assert next(iter(loader)).index.flatten().tolist() == [0, -1]
