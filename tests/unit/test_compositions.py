@@ -210,6 +210,16 @@ def test_ffcvs_crop_of_decoded_images(square_beton: Path) -> None:
     assert np.abs(resized.permute(0, 2, 3, 1).numpy().astype(int) - native.image).max() <= 1
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "area"])
+def test_the_size_of_a_late_crop_may_change_between_epochs(square_beton: Path, interpolation: str) -> None:
+    crop = T.RandomResizedCrop(24, interpolation=interpolation)
+    pipeline = [T.SimpleRGBImageDecoder(), T.ToTensor(), crop, T.Cutout(8)]
+    loader = Loader(square_beton, 10, pipelines={"image": pipeline}, num_workers=1)
+    for size, shown in ((24, (24, 24)), (16, (16, 16)), ([9, 12], (9, 12))):
+        crop.output_size = size
+        assert next(iter(loader)).image.shape == (10, *shown, 3)
+
+
 def test_padded_images_and_corner_crops(raw_beton: Path) -> None:
     sources = [image for image, _ in photo_samples(COUNT)]
     corners = {name: [T.CornerCrop(16, 0.5, name)] for name in ("top_left", "top_right", "bottom_left", "bottom_right")}

@@ -143,6 +143,14 @@ def test_mixup_agrees_between_images_and_labels(raw_beton: Path) -> None:
     assert len(set(same)) == 1
 
 
+def test_mixup_takes_one_label_a_sample() -> None:
+    mixup = T.LabelMixup(0.5, True)
+    params = mixup.sample(np.zeros((4, 1)), np.arange(4))
+    assert mixup.apply(np.zeros((4, 1)), params).shape == (4, 3)
+    with pytest.raises(ValueError, match=r"one label a sample, \[B\] or \[B, 1\], got \[4, 2\]"):
+        mixup.apply(np.zeros((4, 2)), params)
+
+
 def test_poison_and_replaced_labels_touch_the_chosen_samples_only(raw_beton: Path) -> None:
     mask, alpha = np.full((*SIZE, 3), 200.0), np.full(SIZE, 0.25)
     chosen = [3, 17, 4]
