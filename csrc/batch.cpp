@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -283,6 +284,9 @@ std::vector<SampleError> Renderer::render(const ImageBatch& images, std::span<co
         };
         try {
             threads_->workers[worker]->render(images, views, sample, is_cancelled);
+        } catch (const std::bad_alloc&) {  // says nothing about the sample
+            const std::lock_guard lock(mutex);
+            lost = std::current_exception();
         } catch (const std::exception& error) {
             failed(error.what());
         } catch (...) {

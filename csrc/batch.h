@@ -29,7 +29,8 @@ public:
     size_t num_threads() const;
 
     // Fills the views' outputs, and calls `meanwhile`, which must not throw, in the caller's thread. Samples that could
-    // not be rendered are returned, in order; their outputs are zeros. Throws std::runtime_error once it is cancelled.
+    // not be rendered are returned, in order; their outputs are zeros. Throws std::runtime_error once it is cancelled,
+    // and std::bad_alloc where memory is lacking.
     std::vector<SampleError> render(
         const ImageBatch& images, std::span<const ViewProgram> views, const std::function<void()>& meanwhile = [] {});
 

@@ -32,8 +32,7 @@ void JpegDecoder::Handle::begin(std::span<const uint8_t> bytes) {
 
 JpegDecoder::JpegDecoder() : handle_(std::make_unique<Handle>()) {
     handle_->errors.attach(handle_->info);
-    if (setjmp(handle_->errors.escape))
-        throw DecodeError(std::string("libjpeg-turbo did not start: ") + handle_->errors.message);
+    if (setjmp(handle_->errors.escape)) handle_->errors.raise<DecodeError>("libjpeg-turbo did not start");
     jpeg_create_decompress(&handle_->info);
     handle_->errors.limit_scans(handle_->info);
 }
@@ -44,7 +43,7 @@ JpegHeader JpegDecoder::read_header(std::span<const uint8_t> bytes) {
     jpeg_decompress_struct& info = handle_->info;
     if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
-        throw DecodeError(std::string("not a readable JPEG: ") + handle_->errors.message);
+        handle_->errors.raise<DecodeError>("not a readable JPEG");
     }
     if (bytes.empty()) throw DecodeError("not a readable JPEG: it is empty");
     handle_->begin(bytes);
@@ -72,7 +71,7 @@ JpegHeader JpegDecoder::check(std::span<const uint8_t> bytes, std::vector<uint8_
     jpeg_decompress_struct& info = handle_->info;
     if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
-        throw DecodeError(std::string("damaged JPEG: ") + handle_->errors.message);
+        handle_->errors.raise<DecodeError>("damaged JPEG");
     }
     if (bytes.empty()) throw DecodeError("damaged JPEG: it is empty");
     handle_->begin(bytes);
@@ -113,7 +112,7 @@ Pixels JpegDecoder::decode(std::span<const uint8_t> bytes, int height, int width
     jpeg_decompress_struct& info = handle_->info;
     if (setjmp(handle_->errors.escape)) {
         jpeg_abort_decompress(&info);
-        throw DecodeError(std::string("damaged JPEG: ") + handle_->errors.message);
+        handle_->errors.raise<DecodeError>("damaged JPEG");
     }
     if (bytes.empty()) throw DecodeError("damaged JPEG: it is empty");
     handle_->begin(bytes);

@@ -16,8 +16,7 @@ struct JpegEncoder::Handle {
 
 JpegEncoder::JpegEncoder() : handle_(std::make_unique<Handle>()) {
     handle_->errors.attach(handle_->info);
-    if (setjmp(handle_->errors.escape))
-        throw std::runtime_error(std::string("libjpeg-turbo did not start: ") + handle_->errors.message);
+    if (setjmp(handle_->errors.escape)) handle_->errors.raise<std::runtime_error>("libjpeg-turbo did not start");
     jpeg_create_compress(&handle_->info);
     handle_->output.attach(handle_->info);
 }
@@ -28,7 +27,7 @@ std::span<const uint8_t> JpegEncoder::encode(const PixelRows& pixels, int qualit
     jpeg_compress_struct& info = handle_->info;
     if (setjmp(handle_->errors.escape)) {
         jpeg_abort_compress(&info);
-        throw std::invalid_argument(std::string("cannot be compressed: ") + handle_->errors.message);
+        handle_->errors.raise<std::invalid_argument>("cannot be compressed");
     }
     info.image_height = static_cast<JDIMENSION>(pixels.height);
     info.image_width = static_cast<JDIMENSION>(pixels.width);

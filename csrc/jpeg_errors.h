@@ -5,6 +5,8 @@
 #include <jpeglib.h>
 #include <csetjmp>
 #include <cstdio>
+#include <new>
+#include <string>
 
 extern "C" {
 #include <jerror.h>
@@ -29,6 +31,13 @@ struct JpegErrors {
         manager.error_exit = on_error;
         manager.emit_message = on_message;
         info.client_data = this;
+    }
+
+    // After the jump: an exception that begins with `what`, or std::bad_alloc, which says nothing about the image.
+    template <class Error>
+    [[noreturn]] void raise(const char* what) const {
+        if (manager.msg_code == JERR_OUT_OF_MEMORY) throw std::bad_alloc();
+        throw Error(std::string(what) + ": " + message);
     }
 
     // To be called after jpeg_create_decompress.

@@ -110,10 +110,9 @@ std::vector<uint8_t> add_restart_markers(std::span<const uint8_t> jpeg) {
     // Both ends report through their own manager and jump to their own buffer: one setjmp each.
     transcode->errors_from.attach(transcode->from);
     transcode->errors_to.attach(transcode->to);
-    if (setjmp(transcode->errors_from.escape))
-        throw DecodeError(std::string("damaged JPEG: ") + transcode->errors_from.message);
+    if (setjmp(transcode->errors_from.escape)) transcode->errors_from.raise<DecodeError>("damaged JPEG");
     if (setjmp(transcode->errors_to.escape))
-        throw DecodeError(std::string("this JPEG cannot have restart markers: ") + transcode->errors_to.message);
+        transcode->errors_to.raise<DecodeError>("this JPEG cannot have restart markers");
     transcode->run(jpeg);
     const std::span<const uint8_t> bytes = transcode->output.bytes();
     return {bytes.begin(), bytes.end()};

@@ -127,6 +127,23 @@ def test_two_that_meet_the_same_bad_sample_at_once_both_go_on() -> None:
     assert bad.skipped == 2
 
 
+def test_messages_may_be_gone_through_while_there_are_more() -> None:
+    bad = BadSamples("skip", 0)
+
+    def meet(sample: int) -> None:
+        def render(samples: np.ndarray) -> None:
+            if sample in samples:
+                raise SampleError("a.beton", "image", {sample: "damaged"})
+
+        bad.render(np.arange(5), render, lambda: Selection(None, 5))
+
+    meet(3)
+    messages = iter(bad.messages.items())
+    meet(4)
+    assert list(messages) == [(3, "damaged")]
+    assert bad.messages == {3: "damaged", 4: "damaged"}
+
+
 def test_an_error_of_samples_that_nobody_asked_for_ends_the_attempts() -> None:
     def render(samples: np.ndarray) -> None:
         raise SampleError("a.beton", "image", {9: "damaged"})

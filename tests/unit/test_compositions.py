@@ -14,6 +14,7 @@ from core_render import render, render_batch
 from datasets import InMemory, photo_samples
 from ffcv import DatasetWriter, Loader
 from ffcv.fields import RGBImageField
+from ffcv.transforms.decoded_crop import DecodedCrop
 from photo_loaders import only_batch, views
 from photos import as_array, photos
 from torchvision_reference import v2
@@ -158,6 +159,44 @@ def test_functions_and_modules_between_native_operations(raw_beton: Path) -> Non
         assert np.abs(shown.astype(int) - expected).max() <= 3
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_users_code_may_change_the_size(raw_beton: Path, first: bool) -> None:
+    """What is drawn behind it is drawn for the images that it returns."""
+
+    def enlarged(images: torch.Tensor) -> torch.Tensor:
+        height, width = (2, 3) if first else (1, 2)
+        return images.repeat_interleave(2, height).repeat_interleave(2, width)
+
+    operations: list[Any] = [
+        T.RandomErasing(1.0, seed=1),
+        T.RandomRotation(40, seed=2),
+        T.Cutout(30, seed=3),
+        T.RandomResizedCrop((16, 24), seed=4),
+        T.RandomTranslate(3, seed=5),
+    ]
+    start = [T.ToTensor(), *([T.ToTorchImage()] if first else [])]
+    small = T.CenterCrop((SIZE[0] // 2, SIZE[1] // 2), 1.0)
+    batch = only_batch(
+        raw_beton,
+        return_params=True,
+        **views(
+            plain=[small, *start],
+            view=[small, *start, T.BatchFunction(enlarged), *operations],
+            large=[T.CenterCrop(SIZE, 1.0), *start, *operations],
+        ),
+    )
+    names, expected = list(batch.params["view"]), list(batch.params["large"].values())
+    assert names == list(batch.params["large"])
+    shown = enlarged(batch.plain)
+    for operation, record, other in zip(operations, list(batch.params["view"].values())[1:], expected[1:], strict=True):
+        np.testing.assert_array_equal(np.stack(record), np.stack(other))
+        transform = DecodedCrop(operation) if isinstance(operation, T.RandomResizedCrop) else operation
+        images = shown if first else shown.permute(0, 3, 1, 2)
+        images = transform.apply_torch(images, record)
+        shown = images if first else images.permute(0, 2, 3, 1)
+    assert torch.equal(batch.view, shown)
+
+
 def test_ffcvs_crop_of_decoded_images(square_beton: Path) -> None:
     assert T.RandomResizedCrop((0.1, 1), (0.75, 1.3), 24) == T.RandomResizedCrop(24, (0.1, 1), (0.75, 1.3))
     assert T.RandomResizedCrop(scale=(0.1, 1), ratio=(0.75, 1.3), size=24).output_size == (24, 24)
@@ -167,10 +206,18 @@ def test_ffcvs_crop_of_decoded_images(square_beton: Path) -> None:
     late = only_batch(square_beton, {"image": [T.SimpleRGBImageDecoder(), T.ToTensor(), crop, T.Cutout(20)]})
     assert late.image.shape == (10, 24, 24, 3)
     tensors = torch.from_numpy(only_batch(square_beton, {"image": [T.SimpleRGBImageDecoder()]}).image)
-    from ffcv.transforms.decoded_crop import DecodedCrop
-
     resized = DecodedCrop(crop).apply_torch(tensors.permute(0, 3, 1, 2), native.params["image"]["0:crop"])
     assert np.abs(resized.permute(0, 2, 3, 1).numpy().astype(int) - native.image).max() <= 1
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "area"])
+def test_the_size_of_a_late_crop_may_change_between_epochs(square_beton: Path, interpolation: str) -> None:
+    crop = T.RandomResizedCrop(24, interpolation=interpolation)
+    pipeline = [T.SimpleRGBImageDecoder(), T.ToTensor(), crop, T.Cutout(8)]
+    loader = Loader(square_beton, 10, pipelines={"image": pipeline}, num_workers=1)
+    for size, shown in ((24, (24, 24)), (16, (16, 16)), ([9, 12], (9, 12))):
+        crop.output_size = size
+        assert next(iter(loader)).image.shape == (10, *shown, 3)
 
 
 def test_padded_images_and_corner_crops(raw_beton: Path) -> None:

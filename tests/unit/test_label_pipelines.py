@@ -107,6 +107,16 @@ def test_a_second_seed_names_the_other_views_crops(raw_beton: Path) -> None:
     assert ((t1 >= t2 + h2) | (t2 >= t1 + h1) | (l1 >= l2 + w2) | (l2 >= l1 + w1)).all()
 
 
+def test_seeds_may_be_numpys(raw_beton: Path) -> None:
+    def images(number: Any) -> np.ndarray:
+        crop = T.RandomResizedCrop(SIZE, (0.05, 0.2), seed=number(5), second_seed=number(6))
+        return only_batch(raw_beton, **views(view=[crop, T.RandomHorizontalFlip(0.5, number(7))])).view
+
+    expected = images(int)
+    for number in (np.int64, np.uint8, np.uint64):
+        np.testing.assert_array_equal(images(number), expected)
+
+
 def test_mixup_agrees_between_images_and_labels(raw_beton: Path) -> None:
     start = [T.CenterCrop(SIZE, 1.0)]
     arguments: dict = {
@@ -131,6 +141,14 @@ def test_mixup_agrees_between_images_and_labels(raw_beton: Path) -> None:
     assert torch.allclose(batch.classes[torch.arange(COUNT), torch.arange(COUNT)], weight)
     same = T.ImageMixup(0.5, True).sample(np.random.default_rng(0).random((5, 1)), np.arange(5)).weight
     assert len(set(same)) == 1
+
+
+def test_mixup_takes_one_label_a_sample() -> None:
+    mixup = T.LabelMixup(0.5, True)
+    params = mixup.sample(np.zeros((4, 1)), np.arange(4))
+    assert mixup.apply(np.zeros((4, 1)), params).shape == (4, 3)
+    with pytest.raises(ValueError, match=r"one label a sample, \[B\] or \[B, 1\], got \[4, 2\]"):
+        mixup.apply(np.zeros((4, 2)), params)
 
 
 def test_poison_and_replaced_labels_touch_the_chosen_samples_only(raw_beton: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import BatchSampler
 
 from datasets import InMemory
@@ -66,6 +67,11 @@ NORMALIZE = NormalizeImage((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), np.float32
         ({"indices": np.ones(COUNT, bool)}, r"got a mask: pass np\.flatnonzero\(mask\)"),
         ({"indices": [], "pipelines": {"image": CROP}}, "there are no samples at all"),
         ({"sampler": [1, 2, 3, 4], "shuffle": True}, "shuffle and sampler each decide the order"),
+        ({"pad": True, "pipelines": {"image": CROP}}, "drop_last=True leaves it out: pass drop_last=False"),
+        (
+            {"indices": [1, 2], "rank": 0, "world_size": 3, "seed": 0, "pipelines": {"image": CROP}},
+            "so that nothing remains: use at most 2 ranks, or drop_last=False",
+        ),
     ],
 )
 def test_bad_arguments_say_what_is_wrong(beton: Path, options: dict, message: str) -> None:
@@ -149,6 +155,11 @@ def test_orders_that_are_none_say_so(beton: Path) -> None:
 
     with pytest.raises(ValueError, match="epoch 0 has 8 samples, but said that it has 12"):
         list(Loader(beton, 4, pipelines={"image": CROP}, sampler=Short()))
+
+    mask = [True, False] * 4
+    for none in ([0.0, 1.5] * 4, mask, np.array(mask), torch.tensor(mask)):  # a mask would give samples 0 and 1
+        with pytest.raises(TypeError, match="sampler must give dataset indices, whole numbers, but gave"):
+            list(Loader(beton, 4, pipelines={"image": CROP}, sampler=none))
 
 
 def test_wrong_types_say_what_is_wrong(beton: Path) -> None:

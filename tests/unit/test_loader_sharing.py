@@ -29,6 +29,11 @@ from ffcv.transforms import LabelDecoder, PadRGBImageDecoder, RandomResizedCrop,
 COUNT = 8
 
 
+class Doubles(torch.nn.Module):
+    def forward(self, batch: Any) -> Any:
+        return 2 * batch
+
+
 def write(path: Path, side: int, length: int, dtype: str) -> Path:
     fields = {
         "image": RGBImageField("raw"),
@@ -80,6 +85,26 @@ def test_one_dictionary_of_pipelines_for_two_loaders(small: Path, large: Path) -
         assert batch.array.dtype == dtype
         assert batch.array[:, 0].tolist() == list(range(COUNT))
         assert batch.image[:, 0, 0, 0].tolist() == list(range(COUNT))
+
+
+def test_what_becomes_of_the_arguments_is_their_owners_business(small: Path) -> None:
+    """Loaders that are made of a loader, by filtering or in another process, are made of what it was made of."""
+    labels, indices = [IntDecoder()], np.arange(2, 7)
+    spec = PipelineSpec("label", transforms=[Doubles()])
+    pipelines: dict[str, Any] = {"image": None, "bytes": None, "array": None, "number": None, "label": labels}
+    pipelines["double"] = spec
+    loader = Loader(small, 2, pipelines=pipelines, indices=indices, drop_last=False)
+    labels.append(ToTensor())
+    indices[:] = 0
+    spec.transforms = []
+    pipelines["image"] = [SimpleRGBImageDecoder()]
+    for other in (loader, pickle.loads(pickle.dumps(loader))):
+        batch = next(iter(other))
+        assert batch._fields == ("label", "double")
+        assert isinstance(batch.label, np.ndarray)
+        assert batch.label.flatten().tolist() == [2, 3]
+        assert batch.double.flatten().tolist() == [4, 6]
+    assert loader.filter("double", lambda value: value > 6).indices.tolist() == [4, 5, 6]
 
 
 def test_one_decoder_for_two_fields(small: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ffcv import Loader, OrderOption
+from ffcv import Loader, OrderOption, _core
 from small_files import NUMBERS_ONLY, write_numbers
 
 
@@ -39,6 +39,17 @@ def test_iterators_that_nobody_uses_are_no_epochs_in_whatever_order_they_go(tmp_
     assert (loader.state_dict()["epoch"], loader.state_dict()["samples_consumed"]) == (1, 5)
     assert len(list(used)) == 3
     assert loader.next_epoch == loader.state_dict()["epoch"] == 2
+
+
+def test_an_iteration_that_cannot_begin_is_no_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = Loader(write_numbers(tmp_path / "numbers.beton", 20), 5, pipelines=NUMBERS_ONLY)
+    state = loader.state_dict()
+    with monkeypatch.context() as patched:
+        patched.setattr(_core, "Renderer", None)  # as a system that gives no more threads
+        with pytest.raises(TypeError):
+            iter(loader)
+    assert loader.state_dict() == state
+    assert loader.next_epoch == 0
 
 
 def test_a_quasi_random_order_of_other_groups_is_refused(tmp_path: Path) -> None:

@@ -144,8 +144,9 @@ def test_quasi_random_mixes_few_pages_at_a_time(tmp_path: Path) -> None:
     order = loader.traversal_order
     assert isinstance(order, QuasiRandom)
     # Stands in for a file of 12 pages of 5 samples.
-    order._pages = Pages.of([np.arange(33) // 5, np.arange(33, 60) // 5])
-    assert len(order._pages.run_ends) == 13  # one page lies across the parts in which they are counted
+    pages = Pages.of([np.arange(33) // 5, np.arange(33, 60) // 5])
+    order._pages = loader.selection, pages
+    assert len(pages.run_ends) == 13  # one page lies across the parts in which they are counted
     order.pages_in_flight = 3
     epochs = [np.asarray(order.sample_order(epoch)) for epoch in range(2)]
     for epoch in epochs:

@@ -11,7 +11,8 @@ import pytest
 
 from datasets import write_photos
 from ffcv import Loader, _core
-from ffcv.loader.production import Ahead, with_next
+from ffcv.loader.production import Ahead
+from ffcv.loader.read_ahead import with_next
 from ffcv.pipeline.plan import Prepared
 from ffcv.pipeline.steps import BatchKey
 from ffcv.transforms import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, ToTensor
@@ -114,7 +115,12 @@ def test_every_batch_but_the_first_is_prepared_ahead(
     assert turns == list(range(10)), "all but the first were ready when their turn came"
 
 
-def test_an_order_that_breaks_off_hands_out_what_came_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("os_cache", "window"), [(True, 0), (False, 1), (False, 1 << 20)])
+def test_an_order_that_breaks_off_hands_out_what_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, os_cache: bool, window: int
+) -> None:
+    monkeypatch.setattr("ffcv.loader.read_ahead._FIRST_WINDOW", window)  # a batch a window, or all in one
+
     class Breaking(TraversalOrder):
         def sample_order(self, epoch: int) -> np.ndarray:
             return np.r_[np.arange(8), -5, np.arange(9, 12)]  # no sample of the third batch of four
@@ -124,7 +130,8 @@ def test_an_order_that_breaks_off_hands_out_what_came_before(tmp_path: Path) -> 
 
     path = write_photos(tmp_path / "images.beton", 12)
     pipelines = {"image": [CenterCrop((16, 16), 1.0), ToTensor()]}
-    loader = Loader(path, 4, order=Breaking, num_workers=1, pipelines=pipelines, return_indices=True)
+    options: dict = {"order": Breaking, "num_workers": 1, "return_indices": True, "os_cache": os_cache}
+    loader = Loader(path, 4, pipelines=pipelines, **options)
     batches = iter(loader)
     assert [next(batches).sample_index.tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     with pytest.raises((ValueError, IndexError), match="-5"):

@@ -76,6 +76,8 @@ NAN = math.nan
         (lambda: T.RandomResizedCrop((0.08, 1.5), (1, 1), (8, 8)), "output_size must be a positive number"),
         (lambda: T.RandomResizedCrop(8, size=8), "size is FFCV's name for output_size"),
         (lambda: T.RandomResizedCrop(8, second_seed=0.5), "second_seed must be an int or None"),
+        (lambda: T.RandomResizedCrop(np.array(8)), "output_size must be a positive number of pixels"),
+        (lambda: T.Blur(3, torch.tensor(1.0)), "sigma must be a pair"),
         (lambda: T.RandomResizedCrop("ab"), "output_size must be a positive number of pixels"),
         (lambda: T.RandomResizedCrop((8.5, 8)), "output_size must be a positive number of pixels"),
         (lambda: T.RandomResizedCrop((NAN, 8)), "output_size must be a positive number of pixels"),
@@ -172,6 +174,11 @@ def test_numpys_numbers_are_numbers() -> None:
     assert T.RandomResizedCrop(np.int64(8), np.array([0.1, 1.0])).output_size == (8, 8)
     assert T.ColorJitter(np.float32(0.5)) == T.ColorJitter(0.5)
     assert T.Blur(np.int32(3), np.float64(1.0)) == T.Blur(3, 1.0)
+    pair = np.array([0.1, 0.2])
+    assert T.RandomAffine(9, translate=pair, center=pair) == T.RandomAffine(9, translate=(0.1, 0.2), center=(0.1, 0.2))
+    assert T.RandomRotation(9, center=pair) == T.RandomRotation(9, center=(0.1, 0.2))
+    for augment in (T.RandAugment, T.TrivialAugmentWide):
+        assert augment(fill=np.array([1, 2, 3])) == augment(fill=(1, 2, 3))
     assert T.RandomHorizontalFlip(np.float32(0.5), np.int64(3)) == T.RandomHorizontalFlip(0.5, 3)
 
 

@@ -70,7 +70,8 @@ class BadSamples:
             except SampleError as error:
                 if self.policy == "raise" or error.samples.keys().isdisjoint(good.tolist()):
                     raise
-                self.messages.update(error.samples)
+                with self._counting:  # a new one: whoever goes through it meanwhile is not disturbed
+                    self.messages = self.messages | error.samples
                 self.error = copy.copy(error)  # without its traceback, which holds the memory of the failed attempt
                 continue
             self._count(samples, good)

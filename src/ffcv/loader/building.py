@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ffcv.fields.decoder import Decoder
@@ -21,6 +23,8 @@ from ffcv.transforms.base import ArrayDecoder, ImageDecoder
 from ffcv.transforms.ops import ToTensor
 
 Pipelines = Mapping[str, Sequence[Any] | PipelineSpec | None]
+
+_DICTIONARIES = ("pipelines", "custom_fields", "custom_field_mapper", "order_kwargs")  # among a loader's arguments
 
 
 def resolve(reader: Reader, pipelines: Pipelines, mapper: Mapping[str, str]) -> dict[str, PipelineSpec]:
@@ -52,6 +56,23 @@ def build_views(reader: Reader, specs: Mapping[str, PipelineSpec], seed: int) ->
         ValueError, TypeError: A decoder or an operation does not fit; says which and what would.
     """
     return [_view(reader, name, spec, seed) for name, spec in specs.items()]
+
+
+def own_arguments(options: Mapping[str, Any], indices: np.ndarray | None) -> dict[str, Any]:
+    """Of a loader's arguments, copies of those that their user may change afterwards: other loaders are made of them.
+
+    Args:
+        options: The arguments by name.
+        indices: The samples chosen, copied already.
+    """
+    copies = {name: dict(options[name]) for name in _DICTIONARIES if options[name] is not None}
+    for name, pipeline in copies["pipelines"].items():
+        if isinstance(pipeline, PipelineSpec):
+            transforms = pipeline.transforms
+            copies["pipelines"][name] = replace(pipeline, transforms=None if transforms is None else list(transforms))
+        elif pipeline is not None:
+            copies["pipelines"][name] = list(pipeline)
+    return {**copies, "indices": indices}
 
 
 def unknown(name: str, known: Sequence[str]) -> str:

@@ -46,8 +46,13 @@ class Cut:
             selected: Samples that the loader has to choose from.
 
         Raises:
-            ValueError: `samples` do not fill a batch that must be full, or 'skip' would make ranks' batches unequal.
+            ValueError: `samples` do not fill a batch that must be full, or 'skip' would make ranks' batches unequal, or
+                the last batch is to be left out and filled up.
         """
+        if self.drop_last and self.pad:
+            raise ValueError(
+                "pad=True fills the last global batch up, but drop_last=True leaves it out: pass drop_last=False"
+            )
         if self.drop_last and samples == 0:
             raise ValueError(
                 "there are no samples at all: the file is empty, indices= chooses none, or filter() has kept none; "
@@ -55,10 +60,11 @@ class Cut:
             )
         if self.drop_last and samples < self.step:
             ranks = f" on each of {self.world_size} ranks" if self.world_size > 1 else ""
+            most = samples // self.world_size
+            advice = f"choose at most {most}" if most else f"use at most {samples} ranks"
             raise ValueError(
                 f"batch_size {self.batch_size}{ranks} is more than the {samples} samples, and drop_last=True leaves "
-                f"short batches out, so that nothing remains: choose at most {samples // self.world_size}, or "
-                "drop_last=False"
+                f"short batches out, so that nothing remains: {advice}, or drop_last=False"
             )
         if self.world_size > 1 and on_error == "skip":
             raise ValueError(

@@ -13,7 +13,7 @@ from ffcv import _core
 from ffcv.cores import available_cores
 from ffcv.fields.base import Field
 from ffcv.loader.bad_samples import BadSamples, OnError
-from ffcv.loader.building import build_views, gpus_of, resolve, unknown
+from ffcv.loader.building import build_views, gpus_of, own_arguments, resolve, unknown
 from ffcv.loader.cuda import SideStreams, hand_over
 from ffcv.loader.cut import Cut
 from ffcv.loader.epoch import EpochIterator
@@ -121,7 +121,7 @@ class Loader(OriginalLoader):
         options |= {"pipelines": pipelines, "custom_field_mapper": custom_field_mapper}
         if options["path"] is None:
             raise ValueError("Loader needs the path of a .beton file as its first argument")
-        self.batch_size = whole("batch_size", batch_size, least=1)
+        batch_size = whole("batch_size", batch_size, least=1)
         num_workers = whole("num_workers", num_workers)
         self.batches_ahead = max(1, whole("batches_ahead", batches_ahead))
         self.ahead_bytes = whole("ahead_bytes", ahead_bytes)
@@ -135,21 +135,20 @@ class Loader(OriginalLoader):
         options["path"] = os.path.abspath(self.path)  # opened again by `filter` and where it is unpickled
         self.num_workers = available_cores() if num_workers < 1 else num_workers
         self.os_cache = default_os_cache() if os_cache is None else bool(os_cache)
-        self.drop_last = drop_last
         self.selection = Selection(check_indices(indices, self.reader.num_samples), self.reader.num_samples)
         self.rank, self.world_size = ranks = find_ranks(distributed, rank, world_size)
         self.distributed = self.world_size > 1
         self.seed = agree_on_seed(seed, ranks)
-        self._cut = Cut(self.batch_size, self.rank, self.world_size, drop_last, pad)
+        self._cut = Cut(batch_size, self.rank, self.world_size, drop_last, pad)
         if sampler is not None and indices is not None:
             raise ValueError("sampler= already chooses the samples: pass either it or indices=")
         Compiler.num_threads = self.num_workers
         self.recompile = recompile
         self.pipeline_specs = resolve(self.reader, pipelines, custom_field_mapper)
         self._build()
-        self._cut.check(self._length(0), on_error, self.selection.size)
-
         self._next = self._reached = Position()
+        self._check_cut(self._cut)
+        options |= own_arguments(options, self.selection.indices)
         self._latest: Pass | None = None  # the one that `_reached` is about; None: nothing has begun since
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
         self._closed = False
@@ -162,6 +161,7 @@ class Loader(OriginalLoader):
         self._check_open()
         if self.recompile:
             self.generate_code()
+        maker = self._maker()  # before anything is noted: where there are no threads or no GPU, no epoch begins
         this = Pass((self._next, self._reached, self._latest))  # not the iterator, whose user alone must hold it
         start = self._next
         order = self._order(start.epoch)
@@ -181,7 +181,7 @@ class Loader(OriginalLoader):
                 self._next, self._reached, self._latest = latest.before
 
         parts = self._cut.batches(len(order), start.consumed)
-        maker, goes_on = self._maker(), start.consumed > 0
+        goes_on = start.consumed > 0
         production = Production(
             maker, self.bad_samples, self.selection, order, parts, start.epoch, self.os_cache, goes_on
         )
@@ -213,6 +213,11 @@ class Loader(OriginalLoader):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is opened again where it is unpickled, and goes on there as it would here."""
+        if (assigned := self._assigned_order()) is not None:
+            raise TypeError(
+                f"a loader whose traversal_order was replaced ({type(assigned).__name__}) cannot be pickled: pass the "
+                "order to Loader, with order= and order_kwargs="
+            )
         same = {"seed": self.seed, "rank": self.rank, "world_size": self.world_size}
         order_state = self.traversal_order.state_dict(self.next_epoch)
         return _reopened, (type(self), self._args, same, self._next, order_state)
@@ -318,8 +323,10 @@ class Loader(OriginalLoader):
     def resume(self, seed: int, position: Position, order_state: dict[str, Any]) -> None:
         """Goes on in the middle of an epoch; `load_state_dict` checks and then calls this."""
         if seed != self.seed:
-            self.seed = seed
+            assigned, self.seed = self._assigned_order(), seed
             self._build()
+            if assigned is not None:
+                assigned.seed, self.traversal_order = seed, assigned
         if order_state:
             self.traversal_order.load_state_dict(position.epoch, order_state)
         self._next, self._latest = position, None
@@ -341,7 +348,7 @@ class Loader(OriginalLoader):
         rendered = sum(isinstance(view, ImageView) for view in views)
         # one more batch than lie ahead: that which its user has just let go
         self._slots = SlotPool(rendered, self.batches_ahead + 1, self.ahead_bytes, pin_memory=bool(self._streams))
-        self.traversal_order = order(self, **kwargs)
+        self.traversal_order = self._made_order = order(self, **kwargs)
         self._counted = None
 
     def _views(self) -> list[View]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ffcv.loader.cut import Cut
-from ffcv.loader.options import check_indices
+from ffcv.loader.options import check_indices, whole
 from ffcv.loader.selection import Selection, take
 from ffcv.pipeline.plan import Plan
 from ffcv.pipeline.spec import PipelineSpec
@@ -39,6 +40,7 @@ class OriginalLoader(ABC):
     traversal_order: TraversalOrder
     _args: dict[str, Any]  # FFCV's name, too: what the loader was made of
     _cut: Cut
+    _made_order: TraversalOrder  # of the arguments
     _counted: tuple[TraversalOrder, int, int] | None  # of an epoch of an order: how many samples it has
 
     @property
@@ -49,6 +51,7 @@ class OriginalLoader(ABC):
     def generate_code(self) -> None:
         """Makes the code of operations anew, from `pipeline_specs`: it may have kept what attributes were."""
         self.plan = self.plan.with_views(self._views())
+        self.reader.forget_allocations()  # which users' decoders may have needed
 
     @property
     def next_epoch(self) -> int:
@@ -58,6 +61,37 @@ class OriginalLoader(ABC):
     @next_epoch.setter
     def next_epoch(self, epoch: int) -> None:
         self.set_epoch(epoch)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a batch of this rank. Another may be assigned between epochs."""
+        return self._cut.batch_size
+
+    @batch_size.setter
+    def batch_size(self, batch_size: int) -> None:
+        self._recut(batch_size=whole("batch_size", batch_size, least=1))
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether a short last batch is left out; may be assigned between epochs."""
+        return self._cut.drop_last
+
+    @drop_last.setter
+    def drop_last(self, drop_last: bool) -> None:
+        self._recut(drop_last=drop_last)
+
+    def _recut(self, **changes: Any) -> None:
+        cut = replace(self._cut, **changes)
+        self._check_cut(cut)
+        self._cut = cut
+        self._args.update(changes)
+
+    def _check_cut(self, cut: Cut) -> None:
+        cut.check(self._length(self.next_epoch), self._args["on_error"], self.selection.size)
+
+    def _assigned_order(self) -> TraversalOrder | None:
+        """The order that the user has put in the place of ours."""
+        return None if self.traversal_order is self._made_order else self.traversal_order
 
     @property
     def indices(self) -> np.ndarray:
@@ -86,6 +120,9 @@ class OriginalLoader(ABC):
         order = self.traversal_order.sample_order(epoch)
         batches = self._cut.keeping_all().batches(len(order))
         return np.concatenate([np.empty(0, np.int64), *(take(order, positions) for positions, _ in batches)])
+
+    @abstractmethod
+    def _length(self, epoch: int) -> int: ...
 
     @abstractmethod
     def set_epoch(self, epoch: int) -> None: ...

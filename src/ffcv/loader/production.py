@@ -6,14 +6,14 @@ import copy
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ffcv import _core
 from ffcv.loader.bad_samples import BadSamples
 from ffcv.loader.cuda import Copies
-from ffcv.loader.read_ahead import read_ahead
+from ffcv.loader.read_ahead import read_ahead, with_next
 from ffcv.loader.selection import Selection, take
 from ffcv.loader.slots import SlotPool
 from ffcv.pipeline.plan import Plan, Prepared
@@ -29,7 +29,6 @@ class Made(NamedTuple):
     nbytes: int  # of what the core rendered
 
 
-Item = TypeVar("Item")
 Render = Callable[[np.ndarray], Any]
 Policy = Callable[[np.ndarray, Render], Any]
 
@@ -117,25 +116,6 @@ class Maker:
         sizes = [0]
         batch, copied = (work([]), []) if self.copies is None else self.copies.make(work)
         return Made(batch, copied, sizes[-1])
-
-
-def with_next(items: Iterator[Item]) -> Iterator[tuple[Item, Item | None]]:
-    """Every item with the one after it, or None; an exception comes after the item before it, as it would without."""
-    error: Exception | None = None
-    item = next(items, None)
-    while item is not None:
-        following = None
-        try:
-            following = next(items, None)
-        except Exception as raised:
-            error = raised
-        yield item, following
-        item = following
-    if error is not None:
-        try:
-            raise error
-        finally:  # its traceback holds this frame
-            error = None
 
 
 class Production:

@@ -9,9 +9,9 @@ read whole pages on one rank; a random order reads single samples, and so do sev
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ _FIRST_WINDOW = 1 << 20
 
 _MOST_SAMPLES = 1 << 16
 """In a window. It has tables of them, too; and values that lie in the metadata alone would never fill it."""
+
+Item = TypeVar("Item")
 
 _LARGEST_REQUEST = 8 << 20
 _LARGEST_GAP = 512 << 10
@@ -111,25 +113,37 @@ def read_ahead(
         window_bytes: Of a window, where there are no groups.
     """
     pool = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="ffcv-io")
-    windows = _windows(source, batches, fields, window_bytes, pool)
-    ready: deque[tuple[list[np.ndarray], WindowSource]] = deque()
     try:
-        while True:
-            while len(ready) < 2 and (window := next(windows, None)) is not None:
-                ready.append(window)
-            if not ready:
-                return
-            group, window = ready.popleft()
+        for (group, window), following in with_next(_windows(source, batches, fields, window_bytes, pool)):
             window.wait()
-            first = ready[0][0][0] if ready else None
+            first = None if following is None else following[0][0]
             for samples, after in zip(group, [*group[1:], first], strict=True):
                 yield samples, window, after
-            del window  # before the one after the next takes memory
+            del window, following  # before the one after the next takes memory
     except GeneratorExit:
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # an error does not wait for reads under way
+
+
+def with_next(items: Iterator[Item]) -> Iterator[tuple[Item, Item | None]]:
+    """Every item with the one after it, or None; an exception comes after the item before it, as it would without."""
+    error: Exception | None = None
+    item = next(items, None)
+    while item is not None:
+        following = None
+        try:
+            following = next(items, None)
+        except Exception as raised:
+            error = raised
+        yield item, following
+        item = following
+    if error is not None:
+        try:
+            raise error
+        finally:  # its traceback holds this frame
+            error = None
 
 
 def _windows(
@@ -143,20 +157,29 @@ def _windows(
     starts: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
     total, count, limit, current = 0, 0, min(_FIRST_WINDOW, window_bytes), None
-    for samples, group in batches:
-        pointers = _pointers(source, samples, fields)
-        found = source.extents.of(pointers)
-        lengths = found.sizes if found.behind is None else found.sizes + found.behind
-        is_full = total + int(lengths.sum()) > limit or count + len(samples) > _MOST_SAMPLES
-        if waiting and (is_full if group is None else group != current):
-            yield waiting, _window(source, starts, sizes, pool)
-            waiting, starts, sizes, total, count, limit = [], [], [], 0, 0, min(2 * limit, window_bytes)
-        waiting.append(samples)
-        starts.append(pointers)
-        sizes.append(lengths)
-        total, count, current = total + int(lengths.sum()), count + len(samples), group
+    error: Exception | None = None
+    try:
+        for samples, group in batches:
+            pointers = _pointers(source, samples, fields)
+            found = source.extents.of(pointers)
+            lengths = found.sizes if found.behind is None else found.sizes + found.behind
+            is_full = total + int(lengths.sum()) > limit or count + len(samples) > _MOST_SAMPLES
+            if waiting and (is_full if group is None else group != current):
+                yield waiting, _window(source, starts, sizes, pool)
+                waiting, starts, sizes, total, count, limit = [], [], [], 0, 0, min(2 * limit, window_bytes)
+            waiting.append(samples)
+            starts.append(pointers)
+            sizes.append(lengths)
+            total, count, current = total + int(lengths.sum()), count + len(samples), group
+    except Exception as raised:  # its turn comes after what waits
+        error = raised
     if waiting:
         yield waiting, _window(source, starts, sizes, pool)
+    if error is not None:
+        try:
+            raise error
+        finally:  # its traceback holds this frame
+            error = None
 
 
 def _pointers(source: FileSource, samples: np.ndarray, fields: Collection[str]) -> np.ndarray:

@@ -107,12 +107,12 @@ class _Streams:
             )
         family = stream_id("family", transform.family)
         if transform.seed is not None:
-            own = Stream(transform.seed, family)
+            own = Stream(int(transform.seed), family)  # numpy's numbers do not take the key's 64 bits
         elif getattr(transform, "shared", False):
             own = Stream(self.seed, family)
         else:
             own = Stream(self.seed, stream_id("view", self.view, position))
-        return Step(transform, position, (own, *(Stream(seed, family) for seed in transform.further_seeds)))
+        return Step(transform, position, (own, *(Stream(int(seed), family) for seed in transform.further_seeds)))
 
 
 def _tail(streams: _Streams, operations: Sequence[Any], form: Form) -> Tail:

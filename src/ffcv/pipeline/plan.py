@@ -50,11 +50,11 @@ class Plan:
         self, reader: Reader, views: Sequence[View], return_params: bool = False, return_indices: bool = False
     ) -> None:
         self.reader = reader
+        self._owned: OwnedAllocations | None = None  # for users' decoders
         self._take(views)
         self.return_params = return_params
         self.return_indices = return_indices
         self.source = FileSource(reader)
-        self._owned = OwnedAllocations(reader) if any(isinstance(view, CustomView) for view in views) else None
         names = [view.name for view in views] + ["sample_index"] * return_indices + ["params"] * return_params
         self.batch_type = batch_type(tuple(names))
         for name, given in zip(names, self.batch_type._fields, strict=True):
@@ -72,6 +72,8 @@ class Plan:
             if isinstance(view, ImageView):
                 self._images.setdefault(view.field, []).append(view)
         self._others = [view for view in views if not isinstance(view, ImageView)]
+        if self._owned is None and any(isinstance(view, CustomView) for view in views):
+            self._owned = OwnedAllocations(self.reader)
 
     def with_views(self, views: Sequence[View]) -> Plan:
         """This plan for `views` built anew from the same pipelines; the open file and its tables are shared."""
@@ -227,19 +229,26 @@ class Plan:
         # Compared at every read, beside the cost of decoding; pixels that are only copied, at the first.
         compared = (modes != IMAGE_MODES["raw"]) | ~source.extents.verified[found.rows]
         location = source.locate(pointers)
-        errors = renderer.render(
-            location.storage,
-            location.offsets,
-            found.sizes,
-            modes,
-            image_sizes(rows, np.int32),
-            views,
-            found.checksums,
-            location.file,
-            found.behind,
-            compared,
-            meanwhile,
-        )
+        try:
+            errors = renderer.render(
+                location.storage,
+                location.offsets,
+                found.sizes,
+                modes,
+                image_sizes(rows, np.int32),
+                views,
+                found.checksums,
+                location.file,
+                found.behind,
+                compared,
+                meanwhile,
+            )
+        except MemoryError as error:
+            raise MemoryError(
+                f"{self.reader.path}: no memory to decode a batch of field {field!r} that begins with sample "
+                f"{key.samples[0]}: each of {renderer.num_threads} threads holds its largest image; take fewer, with "
+                "num_workers="
+            ) from error
         if errors:
             bad = [position for position, _ in errors]
             self._failing(field, key.samples[bad], lambda row: source.read(int(pointers[bad[row]])))  # or unreadable?

@@ -80,6 +80,13 @@ class TailStep:
     form: Form  # of what it is given
     check: RangeCheck = field(default_factory=RangeCheck, compare=False)
 
+    def sample(self, key: BatchKey, batch: Any) -> Any:
+        """The parameters for `batch`, where its size is known only when it is there."""
+        sizes = np.zeros((len(key.samples), 2), np.int64)
+        if len(shape := getattr(batch, "shape", ())) == 4:
+            sizes[:] = shape[2:] if self.form.channels_first else shape[1:3]
+        return self.step.sample(key, sizes)
+
     def __call__(self, batch: Any, params: Any) -> Any:
         transform = self.step.transform
         if isinstance(transform, SampleTransform):
@@ -103,9 +110,14 @@ Tail = tuple[BatchTransform | TailStep | CustomStep, ...]
 def sample_steps(
     steps: Sequence[Step | BatchTransform | TailStep | CustomStep], key: BatchKey, sizes: np.ndarray
 ) -> Params:
-    """The parameters of the random ones among `steps`; sizes: int64 [B, 2], of the view before the first."""
+    """The parameters of the random ones among `steps`; sizes: int64 [B, 2], of the view before the first.
+
+    Without those of steps behind users' code, which may change the size: `run_tail` draws them.
+    """
     params: Params = {}
     for each in steps:
+        if isinstance(each, TailStep) and each.form.is_foreign:
+            continue
         step = each.step if isinstance(each, TailStep) else each
         if isinstance(step, Step):
             params[step.name] = step.sample(key, sizes)
@@ -122,13 +134,15 @@ def view_sizes(decoder: Step, batch: int) -> np.ndarray:
 
 
 def run_tail(tail: Tail, batch: Any, params: Params, key: BatchKey) -> Any:
-    """The batch after the tail; `key` is what users' operations are told of it."""
+    """The batch after the tail; `params` get what is drawn on the way, `key` is what users' operations are told."""
     rest = tail
     while rest:
         each, length = rest[0], 1
         if chain := chain_at_start(rest, params, batch):
             batch, length = chain(batch), chain.length
         elif isinstance(each, TailStep):
+            if each.form.is_foreign:
+                params[each.step.name] = each.sample(key, batch)
             batch = each(batch, params[each.step.name])
         elif isinstance(each, CustomStep):
             batch = each(batch, key)

@@ -4,8 +4,8 @@
 was done, or masks; `ColumnView`s are decoded in numpy; `CustomView`s by a user's code. All end with the operations that
 could not be folded into rendering (`tail`).
 
-Every view first draws all its parameters (`sample`; `CustomView`s once they have decoded), then works by them alone, so
-that they say what was done.
+Every view first draws its parameters (`sample`; those of steps behind users' code when that has run, since it may
+change the size), then works by them alone, so that they say what was done.
 """
 
 from __future__ import annotations
@@ -154,18 +154,13 @@ class CustomView:
     tail: Tail
 
     def sample(self, key: BatchKey, rows: np.ndarray) -> Params:
-        """Nothing yet: only what has been decoded has a size."""
+        """Nothing yet: only what has been decoded has a size, so that the tail draws as it goes."""
         del key, rows
         return {}
 
     def finish(self, storage: StorageState, params: Params, key: BatchKey) -> Any:
-        """Decodes the batch from its samples' bytes, draws the parameters of the tail into `params`, and runs it."""
-        batch = self.decoder.decode(key, storage)
-        sizes = np.zeros((len(key.samples), 2), np.int64)
-        if len(shape := getattr(batch, "shape", ())) == 4:  # images [B, H, W, 3]
-            sizes[:] = shape[1:3]
-        params |= sample_steps(self.tail, key, sizes)
-        return run_tail(self.tail, batch, params, key)
+        """Decodes the batch from its samples' bytes and runs the tail, which puts what it draws into `params`."""
+        return run_tail(self.tail, self.decoder.decode(key, storage), params, key)
 
     def __str__(self) -> str:
         return f"{self.name}: custom: {title_of(self.decoder.operation)} of {self.field}" + tail_title(self.tail)

@@ -132,14 +132,14 @@ class RandomAffine(ImageTransform):
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {"degrees": _angle_range("degrees", self.degrees)}
         if self.translate is not None:
-            check_pair("translate", self.translate, "(x, y) of shares", 0.0, 1.0)
+            checked["translate"] = check_pair("translate", self.translate, "(x, y) of shares", 0.0, 1.0)
         if self.scale is not None:
             checked["scale"] = check_range("scale", self.scale, *SCALES)
         if self.shear is not None:
             checked["shear"] = _shear_range(self.shear)
         checked["interpolation"] = check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS)
         checked["fill"] = check_colour("fill", self.fill)
-        _check_centre(self.center)
+        checked["center"] = _checked_centre(self.center)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         check_probability("p", self.p)
@@ -190,7 +190,7 @@ class RandomRotation(ImageTransform):
         object.__setattr__(self, "degrees", _angle_range("degrees", self.degrees))
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS))
         object.__setattr__(self, "fill", check_colour("fill", self.fill))
-        _check_centre(self.center)
+        object.__setattr__(self, "center", _checked_centre(self.center))
         check_probability("p", self.p)
         check_seed("seed", self.seed)
 
@@ -242,9 +242,8 @@ class RandomTranslate(ImageTransform):
         return [affine_op(matrices, "nearest", self.fill)]  # type: ignore[arg-type]
 
 
-def _check_centre(center: Sequence[float] | None) -> None:
-    if center is not None:
-        check_pair("center", center, "(x, y) in pixels", -LARGEST_SIDE, LARGEST_SIDE)
+def _checked_centre(center: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if center is None else check_pair("center", center, "(x, y) in pixels", -LARGEST_SIDE, LARGEST_SIDE)
 
 
 def _centre(center: Sequence[float] | None, params: AffineParams) -> tuple[np.ndarray, np.ndarray]:

@@ -160,7 +160,7 @@ class RandAugment(_AutoAugment):
         check_count("num_magnitude_bins", self.num_magnitude_bins, 2)
         check_count("magnitude", self.magnitude, 0, self.num_magnitude_bins - 1)
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS))
-        object.__setattr__(self, "fill", check_colour("fill", self.fill or 0))
+        object.__setattr__(self, "fill", check_colour("fill", 0 if self.fill is None else self.fill))
         check_seed("seed", self.seed)
 
     @property
@@ -195,7 +195,7 @@ class TrivialAugmentWide(_AutoAugment):
     def __post_init__(self) -> None:
         check_count("num_magnitude_bins", self.num_magnitude_bins, 2)
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS))
-        object.__setattr__(self, "fill", check_colour("fill", self.fill or 0))
+        object.__setattr__(self, "fill", check_colour("fill", 0 if self.fill is None else self.fill))
         check_seed("seed", self.seed)
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> AugmentParams:

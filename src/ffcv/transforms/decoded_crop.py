@@ -11,6 +11,7 @@ import torch
 from ffcv.transforms.base import TensorTransform
 from ffcv.transforms.crops import RandomResizedCrop
 from ffcv.transforms.tensors import send
+from ffcv.transforms.validation import check_size
 
 SLIVER = 1e-3  # shares of a pixel that OpenCV leaves out
 
@@ -29,16 +30,19 @@ class DecodedCrop(TensorTransform):
         return self.crop.sample(u, sizes)
 
     def output_sizes(self, sizes: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(np.array(self.crop.output_size, np.int64), sizes.shape)
+        return np.broadcast_to(np.array(self._size(), np.int64), sizes.shape)
 
     def apply_torch(self, images: torch.Tensor, params: Any) -> torch.Tensor:
-        resize = _area if self.crop.interpolation == "area" else self._interpolate
+        resize, size = _area if self.crop.interpolation == "area" else self._interpolate, self._size()
         parts = [
-            resize(image[None, :, top : top + height, left : left + width].float(), self.crop.output_size)
+            resize(image[None, :, top : top + height, left : left + width].float(), size)
             for image, (top, left, height, width) in zip(images, self.crop.boxes(params).tolist(), strict=True)
         ]
         result = torch.cat(parts)
         return result if images.is_floating_point() else result.round().clamp(0, 255).to(images.dtype)
+
+    def _size(self) -> tuple[int, int]:
+        return check_size("output_size", self.crop.output_size)  # which users change between epochs
 
     def _interpolate(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         mode = {"nearest": "nearest-exact"}.get(self.crop.interpolation, self.crop.interpolation)

@@ -89,7 +89,10 @@ class LabelMixup(_Mixup):
     """Labels [B] or [B, 1] -> float32 [B, 3]: the label, the label before it in the batch, the weight of the first."""
 
     def apply(self, batch: Any, params: MixupParams) -> Any:
-        labels = tensor_of(batch).reshape(len(batch)).float()
+        labels = tensor_of(batch)
+        if labels.numel() != len(batch):
+            raise ValueError(f"LabelMixup takes one label a sample, [B] or [B, 1], got {list(labels.shape)}")
+        labels = labels.reshape(len(batch)).float()
         weight = send([params.weight], labels.device)[0]
         table = torch.stack([labels, labels.roll(1, 0), weight], dim=1)
         return table.numpy() if isinstance(batch, np.ndarray) else table

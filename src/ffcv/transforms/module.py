@@ -57,8 +57,8 @@ class ModuleWrapper(BatchTransform):
 class BatchFunction(BatchTransform):
     """Applies a plain function to the batch: a numpy array or a tensor in (whatever the batch is there), one out.
 
-    Image transforms after it work on what it returns, [B, H, W, 3] before `ToTorchImage` and [B, 3, H, W] after it,
-    uint8 or float in 0..255.
+    Image transforms after it work on what it returns, [B, H, W, 3] before `ToTorchImage` and [B, 3, H, W] after it, of
+    any size, uint8 or float in 0..255.
 
     Args:
         function: Takes the batch, samples along the first axis, and returns the new one.

@@ -19,7 +19,10 @@ def is_number(value: object) -> bool:
 
 def numbers_in(value: object) -> list[Any]:
     """The elements of a list, tuple or array of finite numbers; empty for anything else."""
-    elements = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else []
+    try:
+        elements = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else []
+    except TypeError:  # of an array or tensor without axes
+        elements = []
     return elements if all(is_number(element) for element in elements) else []
 
 
@@ -58,12 +61,15 @@ def check_range(name: str, value: object, low: float, high: float, *, low_open: 
     return float(pair[0]), float(pair[1])
 
 
-def check_pair(name: str, value: object, meaning: str, low: float = -math.inf, high: float = math.inf) -> None:
+def check_pair(
+    name: str, value: object, meaning: str, low: float = -math.inf, high: float = math.inf
+) -> tuple[float, float]:
     """Two finite numbers within low..high; `meaning` says of what."""
     pair = numbers_in(value)
     if len(pair) != 2 or not all(low <= number <= high for number in pair):
         allowed = "" if math.isinf(low) else f" within [{low:g}, {high:g}]"
         raise ValueError(f"{name} must be None or a pair {meaning}{allowed}, got {value!r}")
+    return float(pair[0]), float(pair[1])
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from ffcv.traversal_order.base import LazyOrder, TraversalOrder
 
 if TYPE_CHECKING:
     from ffcv.loader.loader import Loader
+    from ffcv.loader.selection import Selection
 
 _SAMPLES_WITHOUT_PAGES = 4096
 _SAMPLES_AT_ONCE = 1_000_000
@@ -37,7 +38,7 @@ class QuasiRandom(TraversalOrder):
         if pages_in_flight < 1:
             raise ValueError(f"pages_in_flight must be at least 1, got {pages_in_flight}")
         self.pages_in_flight = check_count("pages_in_flight", pages_in_flight, 1)
-        self._pages: Pages | None = None  # found once
+        self._pages: tuple[Selection, Pages] | None = None  # found once for each selection
 
     def epoch_length(self, epoch: int) -> int:
         return self.loader.selection.size
@@ -54,8 +55,8 @@ class QuasiRandom(TraversalOrder):
             )
 
     def sample_order(self, epoch: int) -> LazyOrder:
-        size, select = self.loader.selection.size, self.loader.selection.at
-        found = functools.cache(lambda: self._groups(epoch))  # where the order is looked at, not where it is made
+        selection = self.loader.selection
+        found = functools.cache(lambda: self._groups(epoch, selection))  # where it is looked at, not where it is made
 
         def at(positions: np.ndarray) -> np.ndarray:
             pages, begins, ends, group_ends = found()
@@ -68,27 +69,27 @@ class QuasiRandom(TraversalOrder):
                 shuffled = permute(self.seed, stream, epoch, length, positions[here] - start) + start
                 page = np.searchsorted(ends, shuffled, side="right")
                 places[here] = shuffled - ends[page] + begins[page]
-            return select(pages.position(places))
+            return selection.at(pages.position(places))
 
         def group_of(position: int) -> int:
             return int(np.searchsorted(found()[-1], position, side="right"))
 
-        return LazyOrder(size, at, group_of)
+        return LazyOrder(selection.size, at, group_of)
 
-    def _groups(self, epoch: int) -> tuple[Pages, np.ndarray, np.ndarray, np.ndarray]:
+    def _groups(self, epoch: int, selection: Selection) -> tuple[Pages, np.ndarray, np.ndarray, np.ndarray]:
         """The pages; of the epoch's first, second, ... page its end in `Pages`, and its end in the epoch; where groups
         of pages end in the epoch."""
-        if self._pages is None:
-            self._pages = Pages.of(self._page_numbers())
-        pages = self._pages
+        if self._pages is None or self._pages[0] is not selection:  # `loader.indices` may be assigned
+            self._pages = selection, Pages.of(self._page_numbers(selection))
+        pages = self._pages[1]
         order = permute(self.seed, stream_id("pages"), epoch, len(pages.counts), np.arange(len(pages.counts)))
         ends = np.cumsum(pages.counts[order])
         lasts = np.append(np.arange(self.pages_in_flight, len(order), self.pages_in_flight), len(order)) - 1
         return pages, pages.ends[order], ends, ends[lasts] if len(order) else ends
 
-    def _page_numbers(self) -> Iterator[np.ndarray]:
+    def _page_numbers(self, selection: Selection) -> Iterator[np.ndarray]:
         """The page of every sample selected, a million at a time."""
-        source, selection = self.loader.plan.source, self.loader.selection
+        source = self.loader.plan.source
         columns = pointer_columns(self.loader.reader)
         for start in range(0, selection.size, _SAMPLES_AT_ONCE):
             samples = selection.at(np.arange(start, min(start + _SAMPLES_AT_ONCE, selection.size), dtype=np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,18 @@ class Sampled(TraversalOrder):
         before = torch.get_rng_state()
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which would seed the GPUs' generators too
         try:
-            return np.fromiter((int(index) for index in self.sampler), np.int64)
+            return np.fromiter(map(_index, self.sampler), np.int64)
         finally:
             torch.set_rng_state(before)
+
+
+def _index(value: Any) -> int:
+    """What a sampler gives, refused where a conversion would only make some index of it: of a mask, 0 and 1."""
+    try:
+        if not isinstance(value, bool) and getattr(value, "dtype", None) is not torch.bool:
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(
+        f"sampler must give dataset indices, whole numbers, but gave {value!r}; of a mask, take np.flatnonzero(mask)"
+    )

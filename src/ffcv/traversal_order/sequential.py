@@ -33,12 +33,12 @@ class SequentialContiguous(Sequential):
 
     def __init__(self, loader: Loader) -> None:
         super().__init__(loader)
-        self._own = _Parts(loader.world_size, loader.batch_size)
-        self._begun: tuple[int, _Parts] | None = None  # the epoch that began elsewhere, and how
+        self._begun: tuple[int, _Parts] | None = None  # an epoch that began here or elsewhere, and how
 
     def sample_order(self, epoch: int) -> LazyOrder:
         size, select = self.loader.selection.size, self.loader.selection.at
         parts = self._parts(epoch)
+        self._begun = epoch, parts  # whatever batch size the loader is given meanwhile
         return LazyOrder(size, lambda positions: select(parts.spread(positions, size)))
 
     def state_dict(self, epoch: int) -> dict[str, Any]:
@@ -50,7 +50,8 @@ class SequentialContiguous(Sequential):
         self._begun = epoch, _Parts(*counts)
 
     def _parts(self, epoch: int) -> _Parts:
-        return self._begun[1] if self._begun is not None and self._begun[0] == epoch else self._own
+        own = _Parts(self.loader.world_size, self.loader.batch_size)
+        return self._begun[1] if self._begun is not None and self._begun[0] == epoch else own
 
 
 @dataclass(frozen=True)

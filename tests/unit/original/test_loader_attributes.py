@@ -1,5 +1,7 @@
 """What users read, set and call on a loader beside iterating over it."""
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from ffcv import Loader, OrderOption
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader.loader import DEFAULT_OS_CACHE, ORDER_TYPE
 from ffcv.pipeline import Compiler, PipelineSpec
+from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.operation import Operation
-from ffcv.traversal_order import TraversalOrder
+from ffcv.traversal_order import Random, TraversalOrder
 from small_files import NUMBERS_ONLY, batches_of, flat, loader_of
 
 COUNT = 30
@@ -36,8 +39,10 @@ def test_the_next_order_is_the_ranks_own(numbers: Path) -> None:
     assert sorted(flat(parts)) == list(range(COUNT))
 
 
-def test_indices_may_be_set(numbers: Path) -> None:
-    loader = loader_of(numbers)
+@pytest.mark.parametrize("order", [OrderOption.RANDOM, OrderOption.QUASI_RANDOM, OrderOption.SEQUENTIAL_CONTIGUOUS])
+def test_indices_may_be_set(numbers: Path, order: OrderOption) -> None:
+    loader = loader_of(numbers, order=order)
+    assert sorted(flat(batches_of(loader))) == list(range(COUNT))
     for chosen in ([3, 5, 8, 13, 21], np.arange(2, 9, dtype=np.uint64)):
         loader.indices = chosen
         loader.traversal_order.indices = chosen
@@ -49,6 +54,41 @@ def test_indices_may_be_set(numbers: Path) -> None:
     assert flat(batches_of(loader)) == [1]
     with pytest.raises(ValueError, match=r"indices must be within 0\.\.29"):
         loader.indices = [30]
+
+
+@pytest.mark.parametrize("order", [OrderOption.RANDOM, OrderOption.QUASI_RANDOM, OrderOption.SEQUENTIAL_CONTIGUOUS])
+def test_batch_sizes_may_change_between_epochs(numbers: Path, order: OrderOption) -> None:
+    loader = loader_of(numbers, order=order)
+    batches_of(loader)
+    loader.batch_size = 7
+    assert (loader.batch_size, len(loader)) == (7, 5)
+    seven = loader_of(numbers, 7, order=order)
+    seven.set_epoch(1)
+    assert batches_of(loader) == batches_of(seven)
+    loader.drop_last = True
+    assert [len(batch) for batch in batches_of(loader)] == [7] * len(loader) == [7] * 4
+    others = loader.filter("index", lambda value: True), pickle.loads(pickle.dumps(loader))
+    assert [(other.batch_size, other.drop_last) for other in others] == [(7, True)] * 2
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        loader.batch_size = 0
+    with pytest.raises(ValueError, match="batch_size 31 is more than the 30 samples"):
+        loader.batch_size = 31
+    assert loader.batch_size == 7
+
+
+def test_an_epoch_that_was_begun_with_another_batch_size_goes_on(numbers: Path) -> None:
+    order = OrderOption.SEQUENTIAL_CONTIGUOUS
+    two = [loader_of(numbers, order=order, rank=rank, world_size=2) for rank in range(2)]
+    left = [batches_of(loader)[1:] for loader in two]
+    two[0].set_epoch(0)
+    iterator = iter(two[0])
+    next(iterator)
+    two[0].batch_size = 3
+    state = two[0].state_dict()
+    for loader in two:
+        loader.batch_size = 4
+        loader.load_state_dict(state)
+    assert [batches_of(loader) for loader in two] == left
 
 
 def test_epochs_may_be_set(numbers: Path) -> None:
@@ -88,6 +128,18 @@ def test_the_order_may_be_replaced(numbers: Path) -> None:
     assert loader.first_traversal_order.tolist() == list(range(24, -1, -1))
     loader.traversal_order = Backwards(loader, 20)
     assert len(loader) == 2
+    with pytest.raises(
+        TypeError, match=r"traversal_order was replaced \(Backwards\) cannot be pickled: pass the order"
+    ):
+        pickle.dumps(loader)
+
+
+def test_a_replaced_order_stays_when_the_seed_is_another(numbers: Path) -> None:
+    first, second = (loader_of(numbers, order=OrderOption.SEQUENTIAL, seed=None) for _ in range(2))
+    for loader in (first, second):
+        loader.traversal_order = Random(loader)
+    second.load_state_dict(first.state_dict())
+    assert batches_of(second) == batches_of(first) != batches_of(loader_of(numbers, order=OrderOption.SEQUENTIAL))
 
 
 def test_a_loader_made_of_anothers_arguments(numbers: Path) -> None:
@@ -129,3 +181,25 @@ def test_pipelines_may_be_changed(numbers: Path, compiled: bool) -> None:
     assert next(iter(loader)).index.flatten().tolist() == [4, 5]
     assert index.transforms == [operation]
     assert Compiler.is_enabled == compiled
+
+
+class Negative(Operation):
+    """A decoder."""
+
+    def declare_state_and_memory(self, previous_state: Any) -> Any:
+        state = replace(previous_state, shape=(1,), dtype=np.dtype(np.int64))
+        return state, AllocationQuery((1,), state.dtype)
+
+    def generate_code(self) -> Any:
+        def decode(indices: Any, destination: Any, metadata: Any, storage_state: Any) -> Any:
+            destination[:, 0] = -metadata[indices]
+            return destination
+
+        return decode
+
+
+def test_a_decoder_may_be_replaced_by_ones_own(numbers: Path) -> None:
+    loader = Loader(numbers, 2, pipelines=NUMBERS_ONLY)
+    loader.pipeline_specs["index"].decoder = Negative()
+    loader.generate_code()
+    assert next(iter(loader)).index.flatten().tolist() == [0, -1]
