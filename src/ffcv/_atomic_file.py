@@ -26,6 +26,9 @@ _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
 """What filesystems say that cannot sync a directory, or not for those who may not list it."""
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing says when the disk is full or fails."""
+
 _NAME_MAX = 255
 
 
@@ -51,7 +54,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{path}: its directory does not exist; create it first: mkdir -p {target.parent}")
     temporary = _temporary(target)
-    with _Signals() as signals:
+    with _errors_named(path, temporary), _Signals() as signals:
         file = _open_locked(temporary, path)
         try:
             signals.let_end()
@@ -72,6 +75,18 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             fcntl.flock(file, fcntl.LOCK_UN)
         file.close()
         _sync_directory(target.parent)
+
+
+@contextmanager
+def _errors_named(path: str | os.PathLike[str], temporary: Path) -> Iterator[None]:
+    """Errors of the disk name `path`: those of writing name no file, others the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        named = None if error.filename is None else os.fsdecode(error.filename)
+        if named == str(temporary) or (named is None and error.errno in DISK_ERRORS):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
 
 
 def _temporary(target: Path) -> Path:
