@@ -235,6 +235,16 @@ def test_what_cannot_be_drawn_is_said(file: Path, tmp_path: Path, capsys: pytest
         assert "Invalid value for --" in error
 
 
+def test_a_sheet_too_large_for_its_format_is_said(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many, out = ",".join("0" * 60), tmp_path / "x.webp"
+    status, _, error = run(capsys, "view", file, out, "--indices", many)
+    assert_one_line_error(status, error, f"{out}: a sheet of ", "cannot be written as WEBP", "write a .png, or fewer")
+    assert not out.exists()
+    assert run(capsys, "view", file, out, "--indices", "0")[0] == 0
+
+
 @pytest.mark.parametrize("options", [(), ("--plain",)])
 def test_a_sample_that_cannot_be_decoded_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]

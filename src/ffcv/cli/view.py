@@ -75,9 +75,17 @@ def view(file: Path, out: Path, options: ViewOptions, custom_fields: Mapping[str
         ) from error
     heading = f"{storable(Path(reader.path).name)}: {len(indices):,} of {counted(reader.num_samples, 'sample')}{title}"
     sheet = Sheet(heading, rows)
-    with atomic_file(out) as target:
-        sheet.image.save(target, kind)
     size = f"{sheet.image.width} x {sheet.image.height} pixels"
+    with atomic_file(out) as target:
+        try:
+            sheet.image.save(target, kind)
+        except (OSError, ValueError) as error:  # WebP and JPEG bound the sides
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise FfcvError(
+                f"{out}: a sheet of {size} cannot be written as {kind} ({message_of(error)}): write a .png, or fewer "
+                "samples"
+            ) from error
     Console().print(f"{out}: {size}; {heading}", highlight=False, markup=False, soft_wrap=True)
 
 
