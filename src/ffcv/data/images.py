@@ -72,7 +72,7 @@ class ImageReader:
             if self.passthrough:
                 height, width, _, points = _core.index_jpeg(content)
                 value = EncodedImage(data, height, width, points)
-                return upright(value) if self.exif_orientation else value
+                return upright(value, self.max_resolution) if self.exif_orientation else value
             orientation = exif_orientation(data) if self.exif_orientation else 1
             if orientation == 1:
                 return _core.decode_jpeg(content, max_side=self.max_resolution)
