@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,15 @@ def test_hugging_face_by_its_interface() -> None:
     assert isinstance(source[5][0], Image.Image)
     with pytest.raises(SourceError, match="no column 'photo'; it has picture, kind, id"):
         HuggingFaceSource(Rows(), image_column="photo")
+
+
+def test_hugging_face_datasets_that_are_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(name: str, split: str | None) -> None:
+        raise RuntimeError(f"Dataset scripts are no longer supported, but found {name}.py")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(SourceError, match="owls: cannot be opened by the package 'datasets': Dataset scripts are"):
+        open_source("hf:owls")
 
 
 def test_hugging_face_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
