@@ -206,6 +206,12 @@ def test_a_turned_jpeg_that_is_shrunk_is_not_compressed_before(through_reader: b
     np.testing.assert_array_equal(content, shrink(np.ascontiguousarray(turned), 10))
 
 
+def test_images_that_pillow_holds_to_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    with pytest.raises(SourceError, match=r"x: too large \(.*96 pixels.*\); shrink it first"):
+        ImageReader().read(file_bytes(Image.fromarray(RGB)), "x")
+
+
 def test_a_turned_grey_jpeg_stays_grey() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -93,6 +93,8 @@ class ImageReader:
             ) from error
         except MemoryError:
             raise
+        except Image.DecompressionBombError as error:
+            raise SourceError(f"{where}: too large ({one_line(error)}); shrink it first") from error
         except Exception as error:  # damaged files lead Pillow to errors of any kind
             raise SourceError(f"{where}: damaged image ({one_line(error)}); replace it or remove it") from error
         try:
