@@ -17,7 +17,9 @@ from command_line import assert_one_line_error, run
 from datasets import InMemory
 from ffcv import DatasetWriter, Loader
 from ffcv.cli import augment, captions, sheet
+from ffcv.cli import view as view_command
 from ffcv.cli.captions import caption
+from ffcv.data.beton import read_manifest
 from ffcv.fields import IntField, RGBImageField
 from ffcv.reader import Reader
 from ffcv.ssl import backbones, config, evaluate, methods
@@ -211,6 +213,16 @@ def test_files_with_every_kind_of_field(tmp_path: Path, drawn: Drawn, capsys: py
     with Image.open(tmp_path / "x.jpg") as picture:
         assert (picture.format, picture.size) == ("JPEG", drawn.sheet.image.size)
     assert [row.picture.text[0] for row in drawn.rows] == ["0: cat", "2: cat", "5: dog"]
+
+
+def test_class_names_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Millions of them take seconds."""
+    file, read = everything(tmp_path / "x.beton"), []
+    monkeypatch.setattr(view_command, "read_manifest", lambda reader: read.append(reader) or read_manifest(reader))
+    assert run(capsys, "view", file, tmp_path / "x.png", "--plain")[0] == 0
+    assert len(read) == 1
 
 
 def test_what_cannot_be_drawn_is_said(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
