@@ -65,6 +65,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException:
+            signals.keep()  # whoever is impatient presses Ctrl-C twice
             with suppress(FileNotFoundError):
                 temporary.unlink()
             with suppress(OSError):  # closing flushes, and a full disk fails once more
@@ -99,7 +100,8 @@ def _temporary(target: Path) -> Path:
 class _Signals:
     """Makes exceptions of the signals that would end the process, so that what it wrote is removed.
 
-    They come once `let_end` has been called, and not between the making of a file and the `try` that removes it.
+    They come once `let_end` has been called, and not between the making of a file and the `try` that removes it, nor
+    while it is removed.
     """
 
     def __init__(self) -> None:
@@ -120,6 +122,10 @@ class _Signals:
         for number, usual in self._usual.items():
             signal.signal(number, usual)
         self.let_end()  # those that came while no file could be made
+
+    def keep(self) -> None:
+        """Lets signals wait for `let_end`."""
+        self._are_kept = True
 
     def let_end(self) -> None:
         self._are_kept = False

@@ -69,6 +69,22 @@ def test_a_signal_while_the_file_is_made(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_while_the_file_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    unlink = Path.unlink
+
+    def interrupted(path: Path) -> None:
+        signal.raise_signal(number)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit), atomic_file(tmp_path / "x"):
+        signal.raise_signal(number)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("backend", "workers"), [("process", 1), ("process", 3), ("thread", 3)])
 def test_a_signal_that_ends_the_process(tmp_path: Path, backend: str, workers: int, number: signal.Signals) -> None:
     command: Any = [sys.executable, "-c", ENDLESS, str(tmp_path / "x.beton"), backend, str(workers)]
