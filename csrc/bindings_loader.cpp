@@ -31,6 +31,14 @@ auto permute(uint64_t seed, uint32_t stream, uint32_t epoch, uint64_t size, Indi
     return nb::ndarray<nb::numpy, int64_t, nb::ndim<1>>(result, {count}, owner);
 }
 
+// A path of Python's need not be UTF-8, which nanobind's strings are.
+void open_file(StorageFile* self, nb::object path) {
+    PyObject* bytes = nullptr;
+    if (!PyUnicode_FSConverter(path.ptr(), &bytes)) throw nb::python_error();
+    const nb::object owner = nb::steal(bytes);
+    new (self) StorageFile(PyBytes_AsString(bytes));
+}
+
 void read(const StorageFile& file, uint64_t offset, WritableBytes out) {
     nb::gil_scoped_release release;
     file.read(offset, {out.data(), out.size()});
@@ -57,7 +65,7 @@ void bind_loader(nb::module_& m) {
     m.def("permute", &permute, "seed"_a, "stream"_a, "epoch"_a, "size"_a, "positions"_a,
           "int64 [B]: where a keyed permutation of 0..size-1 takes `positions` (int64 [B]); O(1) memory.");
     nb::class_<StorageFile>(m, "StorageFile", "A file that is read with pread; errors name the offset.")
-        .def(nb::init<const std::string&>(), "path"_a)
+        .def("__init__", &open_file, "path"_a, "A path as `open` takes it; errors do not name it.")
         .def("fileno", &StorageFile::descriptor)
         .def("read", &read, "offset"_a, "out"_a, "Fills `out` (uint8) with the bytes at `offset`.")
         .def("read_rows", &read_rows, "table"_a, "row_bytes"_a, "indices"_a, "out"_a,

@@ -9,7 +9,7 @@
 namespace ffcv {
 
 StorageFile::StorageFile(const std::string& path) : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (descriptor_ < 0) throw ReadError(path + ": cannot be opened: " + std::strerror(errno));
+    if (descriptor_ < 0) throw ReadError(std::string("cannot be opened: ") + std::strerror(errno));
 }
 
 StorageFile::~StorageFile() { ::close(descriptor_); }

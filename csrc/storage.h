@@ -15,6 +15,7 @@ class ReadError : public std::runtime_error {
 
 class StorageFile {
 public:
+    // Throws ReadError without the path, which need not be text.
     explicit StorageFile(const std::string& path);
     ~StorageFile();
     StorageFile(const StorageFile&) = delete;

@@ -26,6 +26,9 @@ _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
 """What filesystems say that cannot sync a directory, or not for those who may not list it."""
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing says when the disk is full or fails."""
+
 _NAME_MAX = 255
 
 
@@ -51,7 +54,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{path}: its directory does not exist; create it first: mkdir -p {target.parent}")
     temporary = _temporary(target)
-    with _Signals() as signals:
+    with _errors_named(path, temporary), _Signals() as signals:
         file = _open_locked(temporary, path)
         try:
             signals.let_end()
@@ -62,6 +65,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException:
+            signals.keep()  # whoever is impatient presses Ctrl-C twice
             with suppress(FileNotFoundError):
                 temporary.unlink()
             with suppress(OSError):  # closing flushes, and a full disk fails once more
@@ -74,6 +78,18 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         _sync_directory(target.parent)
 
 
+@contextmanager
+def _errors_named(path: str | os.PathLike[str], temporary: Path) -> Iterator[None]:
+    """Errors of the disk name `path`: those of writing name no file, others the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        named = None if error.filename is None else os.fsdecode(error.filename)
+        if named == str(temporary) or (named is None and error.errno in DISK_ERRORS):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
+
+
 def _temporary(target: Path) -> Path:
     name = f".{target.name}.partial"
     if len(os.fsencode(name)) > _NAME_MAX:
@@ -84,7 +100,8 @@ def _temporary(target: Path) -> Path:
 class _Signals:
     """Makes exceptions of the signals that would end the process, so that what it wrote is removed.
 
-    They come once `let_end` has been called, and not between the making of a file and the `try` that removes it.
+    They come once `let_end` has been called, and not between the making of a file and the `try` that removes it, nor
+    while it is removed.
     """
 
     def __init__(self) -> None:
@@ -105,6 +122,10 @@ class _Signals:
         for number, usual in self._usual.items():
             signal.signal(number, usual)
         self.let_end()  # those that came while no file could be made
+
+    def keep(self) -> None:
+        """Lets signals wait for `let_end`."""
+        self._are_kept = True
 
     def let_end(self) -> None:
         self._are_kept = False

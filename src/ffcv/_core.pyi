@@ -81,7 +81,8 @@ def permute(seed: int, stream: int, epoch: int, size: int, positions: Annotated[
 class StorageFile:
     """A file that is read with pread; errors name the offset."""
 
-    def __init__(self, path: str) -> None: ...
+    def __init__(self, path: object) -> None:
+        """A path as `open` takes it; errors do not name it."""
 
     def fileno(self) -> int: ...
 

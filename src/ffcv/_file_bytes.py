@@ -51,7 +51,10 @@ class FileBytes:
         if not os.path.isfile(path):
             raise FormatError(f"{path}: not a file; give the path of a .beton file")
         self.path = path
-        self.file = _core.StorageFile(path)
+        try:
+            self.file = _core.StorageFile(path)
+        except _core.ReadError as error:
+            raise _core.ReadError(f"{path}: {error}") from None
         self.opened = Identity.of(os.fstat(self.file.fileno()))
 
     @property

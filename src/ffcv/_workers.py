@@ -15,12 +15,12 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_connections
 from multiprocessing.process import BaseProcess
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
 from ffcv._encoding import EncodedChunk, Job, Work, encode_chunk
 from ffcv.errors import WriteError
@@ -32,7 +32,12 @@ Chunks = Generator[EncodedChunk, None, None]
 AHEAD = 2
 """How many chunks beyond the number of workers may wait for their turn to be written."""
 
+Result = EncodedChunk | BaseException
+"""What becomes of a chunk."""
+
 EXIT_TIMEOUT_S = 5.0
+FAULTS_TIMEOUT_S = 1.0
+"""How long a fault waits for those of the chunks before it."""
 STRAGGLERS_TIMEOUT_S = 1.0
 """How long a failed write waits for the threads that are still at a sample."""
 
@@ -62,7 +67,8 @@ def encode_all(
             for one worker, which is this thread.
 
     Raises:
-        WriteError: As soon as any worker has failed or died, whichever chunk it was at; or all hang.
+        WriteError: Soon after any worker has failed or died, whichever chunk it was at; or all hang. Of several bad
+            samples it names the first, as with one worker, unless the chunks before take long to end.
     """
     if workers == 1:
         return (encode_chunk(job, work) for work in chunks)
@@ -71,21 +77,50 @@ def encode_all(
     return _encode_in_processes(job, iter(chunks), workers, not_for_workers, timeout_s)
 
 
-def _hanging(job: Job, unfinished: str, timeout_s: float | None) -> WriteError:
+def _raise_first_fault(
+    finished: dict[int, Result], next_out: int, collect: Callable[[float], dict[int, Result]]
+) -> None:
+    """Raises the fault of the first chunk that has failed, if any has.
+
+    Chunks are begun in order, so that all before a failed one are finished or under way. They are waited for, but no
+    longer than `FAULTS_TIMEOUT_S`.
+
+    Args:
+        finished: By number, what was collected.
+        next_out: The first chunk whose turn has not come.
+        collect: `collect(timeout)` gives what is finished within so many seconds.
+    """
+    give_up = time.monotonic() + FAULTS_TIMEOUT_S
+    while faults := {number: result for number, result in finished.items() if isinstance(result, BaseException)}:
+        first, left = min(faults), give_up - time.monotonic()
+        if left <= 0 or all(number in finished for number in range(next_out, first)):
+            raise faults[first]
+        finished.update(collect(left))
+
+
+def _hanging(job: Job, next_out: int, timeout_s: float | None) -> WriteError:
     return WriteError(
-        f"{job.path}: no worker finished anything for {timeout_s} s, at {unfinished}: stopped, deadlocked, or only "
-        "slow? Run with num_workers=1 to see where, or raise timeout_s"
+        f"{job.path}: no worker finished anything for {timeout_s} s, at chunk {next_out} or those that follow: "
+        "stopped, deadlocked, or only slow? Run with num_workers=1 to see where, or raise timeout_s"
     )
 
 
 def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int, timeout_s: float | None) -> Chunks:
     stop = threading.Event()
     waiting: SimpleQueue[tuple[int, Work] | None] = SimpleQueue()
-    done: SimpleQueue[tuple[int, EncodedChunk | BaseException]] = SimpleQueue()
+    done: SimpleQueue[tuple[int, Result]] = SimpleQueue()
     threads: list[threading.Thread] = []
-    finished: dict[int, EncodedChunk] = {}
+    finished: dict[int, Any] = {}
     numbered = enumerate(chunks)
     next_out = next_in = 0
+
+    def collect(timeout: float | None) -> dict[int, Result]:
+        try:
+            number, result = done.get(timeout=timeout)
+        except Empty:
+            return {}
+        return {number: result}
+
     try:
         for _ in range(workers):
             thread = threading.Thread(target=_encode_queue, args=(job, stop, waiting, done), daemon=True)
@@ -98,13 +133,10 @@ def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int, timeout_s
             if next_out == next_in:
                 break
             while next_out not in finished or not done.empty():  # whichever fails, not only the next one
-                try:
-                    number, result = done.get(timeout=timeout_s)
-                except Empty:
-                    raise _hanging(job, f"chunk {next_out} or those that follow", timeout_s) from None
-                if isinstance(result, BaseException):
-                    raise result
-                finished[number] = result
+                if not (results := collect(timeout_s)):
+                    raise _hanging(job, next_out, timeout_s)
+                finished.update(results)
+                _raise_first_fault(finished, next_out, collect)
             yield finished.pop(next_out)
             next_out += 1
     finally:
@@ -121,7 +153,7 @@ def _encode_queue(
     job: Job,
     stop: threading.Event,
     waiting: SimpleQueue[tuple[int, Work] | None],
-    done: SimpleQueue[tuple[int, EncodedChunk | BaseException]],
+    done: SimpleQueue[tuple[int, Result]],
 ) -> None:
     """A worker thread: encodes what it is given until it is given None."""
     while (work := waiting.get()) is not None and not stop.is_set():
@@ -156,13 +188,15 @@ class _Worker:
         except OSError as error:
             raise self._death(path, "before") from error
 
-    def receive(self, path: str) -> EncodedChunk:
+    def receive(self, path: str) -> EncodedChunk | WriteError:
         try:
             result, report = self.connection.recv()
         except (EOFError, OSError) as error:
-            raise self._death(path, "at one of") from error
+            death = self._death(path, "at one of")
+            death.__cause__ = error
+            return death
         if isinstance(result, WriteError):
-            raise result from WorkerTraceback(f"in the worker process:\n{report}")
+            result.__cause__ = WorkerTraceback(f"in the worker process:\n{report}")
         return result
 
     def _death(self, path: str, when: str) -> WriteError:
@@ -190,12 +224,21 @@ def _encode_in_processes(
     job: Job, chunks: Iterator[Work], workers: int, not_for_workers: Sequence[int], timeout_s: float | None
 ) -> Chunks:
     pool: list[_Worker] = []
-    finished: dict[int, EncodedChunk] = {}
+    finished: dict[int, Any] = {}
     numbered = enumerate(chunks)
     next_out = next_in = 0
     complete = False
+    idle, busy = list[_Worker](), dict[Connection, _Worker]()
+
+    def collect(timeout: float | None) -> dict[int, Result]:
+        results: dict[int, Result] = {}
+        for connection in wait_connections(list(busy), timeout):
+            worker = busy.pop(connection)  # type: ignore[arg-type]
+            results[worker.number] = worker.receive(job.path)
+            idle.append(worker)
+        return results
+
     try:
-        idle, busy = list[_Worker](), dict[Connection, _Worker]()
         while True:
             while len(busy) < workers and next_in < next_out + workers + AHEAD:
                 if (numbered_work := next(numbered, None)) is None:
@@ -211,13 +254,10 @@ def _encode_in_processes(
                 yield finished.pop(next_out)
                 next_out += 1
             elif busy:
-                ready = wait_connections(list(busy), timeout_s)
-                if not ready:
-                    raise _hanging(job, f"chunk {next_out} or those that follow", timeout_s)
-                for connection in ready:
-                    worker = busy.pop(connection)  # type: ignore[arg-type]
-                    finished[worker.number] = worker.receive(job.path)
-                    idle.append(worker)
+                if not (results := collect(timeout_s)):
+                    raise _hanging(job, next_out, timeout_s)
+                finished.update(results)
+                _raise_first_fault(finished, next_out, collect)
             else:
                 break
         complete = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ffcv._atomic_file import atomic_file
+from ffcv._atomic_file import DISK_ERRORS, atomic_file
 from ffcv._encoding import Job, Skipped, Work
 from ffcv._layout import Layout, describe, metadata_type_of
 from ffcv._manifest import manifest_bytes, parse_manifest
@@ -200,7 +199,7 @@ class DatasetWriter:
                 layout.append_jpeg_sections()
                 layout.finish(self._checksums)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            if error.errno in DISK_ERRORS:
                 raise WriteError(f"{self.fname}: {error.strerror}; free space or choose another disk") from error
             raise
 

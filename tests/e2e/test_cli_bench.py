@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +112,15 @@ def test_what_cannot_be_measured_is_said(file: Path, tmp_path: Path, capsys: pyt
     status, printed, error = run(capsys, "bench", file, "--json", "--seconds", "0.05")
     assert_one_line_error(status, error, file, "checksum mismatch", "ffcv verify")
     assert printed == ""
+
+
+def test_filesystems_that_cannot_sync_are_measured(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    status, printed, error = run(capsys, "bench", file, "--workers", "1", "--seconds", "0.05", "--json")
+    assert status == 0, error
+    assert json.loads(printed)["measured_images"] == COUNT

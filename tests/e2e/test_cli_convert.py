@@ -150,6 +150,47 @@ def test_extract_keeps_the_names_of_two_image_fields(tmp_path: Path, capsys: pyt
     assert row == {"sample": "0", "left": "00000000-left.png", "right": "00000000-right.png"}
 
 
+def test_extract_keeps_fields_apart_whose_names_differ_in_signs_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, names = tmp_path / "x.beton", ["a.b", "a_b", "a b", "a_b_"]
+    writer = DatasetWriter(path, {name: BytesField() for name in names}, num_workers=1)
+    writer.from_indexed_dataset([tuple(name.encode() for name in names)])
+    assert run(capsys, "extract", path, tmp_path / "out")[0] == 0
+    with open(tmp_path / "out" / "samples.csv", newline="") as table:
+        (row,) = csv.DictReader(table)
+    assert {name: (tmp_path / "out" / row[name]).read_bytes().decode() for name in names} == {
+        name: name for name in names
+    }
+
+
+def test_extract_and_write_classes_whose_names_begin_and_end_in_spaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, again, image = tmp_path / "x.beton", tmp_path / "again.beton", np.zeros((8, 8, 3), np.uint8)
+    fields = {"image": RGBImageField(), "label": IntField()}
+    writer = DatasetWriter(path, fields, num_workers=1, manifest={"classes": [" cat ", "dog"]})
+    writer.from_indexed_dataset([(image, i) for i in range(2)])
+    assert run(capsys, "extract", path, tmp_path / "out")[0] == 0
+    assert run(capsys, "write", tmp_path / "out" / "samples.csv", again)[0] == 0
+    assert contents(again) == contents(path)
+    (tmp_path / "out" / "padded.csv").write_text("  dog/00000001.png , 1\n")
+    assert run(capsys, "write", tmp_path / "out" / "padded.csv", again)[0] == 0
+    assert Reader(again).metadata["label"].tolist() == [1]
+
+
+def test_extract_to_a_disk_that_fills_up_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, full = tmp_path / "x.beton", tmp_path / "full"
+    DatasetWriter(path, {"label": IntField()}, num_workers=1).from_indexed_dataset([(i,) for i in range(99)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    try:
+        status, _, error = run(capsys, "extract", path, full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_one_line_error(status, error, f"{full / 'samples.csv'}: File too large; free space")
+
+
 def test_extract_names_what_fails_and_gives_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = everything(tmp_path / "x.beton")
     damage(path, int(Reader(path).metadata["blob"]["ptr"][4]))

@@ -177,6 +177,16 @@ def test_filesystems_are_those_of_the_nearest_mount_point(tmp_path: Path) -> Non
     assert file_checks.filesystem_of(link) == "proc"
 
 
+@pytest.mark.parametrize("name", ["a b", "données", os.fsdecode(b"\xff"), "back\\slash"])
+def test_mount_points_of_any_name_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    place = os.fsencode(tmp_path / name).replace(b"\\", rb"\134").replace(b" ", rb"\040")  # as Linux writes them
+    lines = [b"1 0 0:1 / / rw - ext4 /dev/sda rw", b"2 1 0:2 / " + place + b" rw shared:1 - nfs4 server:/x rw"]
+    (tmp_path / "mounts").write_bytes(b"\n".join(lines))
+    monkeypatch.setattr(file_checks, "MOUNTS", tmp_path / "mounts")
+    assert file_checks.filesystem_of(tmp_path / name / "x.beton") == "nfs4"
+    assert file_checks.filesystem_of(tmp_path / "x.beton") == "ext4"
+
+
 def test_files_larger_than_memory_are_warned_of(file: Path, checks: Checks, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(file.read_bytes()) == file_checks.cached_bytes(Reader(file))  # it was just read
     monkeypatch.setattr(file_checks, "cached_bytes", lambda reader: 0)

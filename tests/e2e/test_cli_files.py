@@ -6,6 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from beton_files import contents, damage, everything
 from command_line import assert_one_line_error, run
 from ffcv import _core
 from ffcv._file_bytes import FileBytes
+from ffcv.cli import verify
 from ffcv.errors import FormatError
 from ffcv.fields import (
     EncodedImage,
@@ -191,6 +196,24 @@ main.main(["verify", {str(path)!r}])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert_one_line_error(done.returncode, done.stderr, path, "it changed while it was being read")
+
+
+def test_verify_waits_for_no_blocks_after_an_exception(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    def check(reader: Reader, samples: Iterable[int]) -> list[verify.Problem]:
+        for sample in samples:
+            if sample == 0:
+                begun.wait(60)
+                raise KeyboardInterrupt
+            begun.set()
+            time.sleep(0.01)  # of a block that would take months
+        return []
+
+    monkeypatch.setattr(verify, "available_cores", lambda: 2)
+    monkeypatch.setattr(verify, "_BLOCK", 10**9)
+    with pytest.raises(KeyboardInterrupt):
+        verify._in_blocks(partial(check, Reader(file)), 2 * 10**9, "Checking", "samples")
 
 
 def test_verify_reports_bytes_that_the_disk_does_not_give(

@@ -17,7 +17,9 @@ from command_line import assert_one_line_error, run
 from datasets import InMemory
 from ffcv import DatasetWriter, Loader
 from ffcv.cli import augment, captions, sheet
+from ffcv.cli import view as view_command
 from ffcv.cli.captions import caption
+from ffcv.data.beton import read_manifest
 from ffcv.fields import IntField, RGBImageField
 from ffcv.reader import Reader
 from ffcv.ssl import backbones, config, evaluate, methods
@@ -213,6 +215,16 @@ def test_files_with_every_kind_of_field(tmp_path: Path, drawn: Drawn, capsys: py
     assert [row.picture.text[0] for row in drawn.rows] == ["0: cat", "2: cat", "5: dog"]
 
 
+def test_class_names_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Millions of them take seconds."""
+    file, read = everything(tmp_path / "x.beton"), []
+    monkeypatch.setattr(view_command, "read_manifest", lambda reader: read.append(reader) or read_manifest(reader))
+    assert run(capsys, "view", file, tmp_path / "x.png", "--plain")[0] == 0
+    assert len(read) == 1
+
+
 def test_what_cannot_be_drawn_is_said(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers, out = write_numbers(tmp_path / "numbers.beton", 3), tmp_path / "x.png"
     cases: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = [
@@ -233,6 +245,16 @@ def test_what_cannot_be_drawn_is_said(file: Path, tmp_path: Path, capsys: pytest
         status, _, error = run(capsys, "view", file, out, *options)
         assert status == 2
         assert "Invalid value for --" in error
+
+
+def test_a_sheet_too_large_for_its_format_is_said(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many, out = ",".join("0" * 60), tmp_path / "x.webp"
+    status, _, error = run(capsys, "view", file, out, "--indices", many)
+    assert_one_line_error(status, error, f"{out}: a sheet of ", "cannot be written as WEBP", "write a .png, or fewer")
+    assert not out.exists()
+    assert run(capsys, "view", file, out, "--indices", "0")[0] == 0
 
 
 @pytest.mark.parametrize("options", [(), ("--plain",)])

@@ -148,11 +148,27 @@ def test_write_bad_images(
 
 
 def test_write_keeps_the_older_file_when_it_fails(photos: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out.write_bytes(b"older")
+    assert run(capsys, "write", photos, out)[0] == 0
+    older = out.read_bytes()
     (photos / "dog" / "2.jpg").write_bytes(b"")
-    assert run(capsys, "write", photos, out)[0] == 1
-    assert out.read_bytes() == b"older"
+    status, _, stderr = run(capsys, "write", photos, out)
+    assert_one_line_error(status, stderr, photos / "dog" / "2.jpg", "not an image")
+    assert out.read_bytes() == older
     assert os.listdir(out.parent) == ["photos.beton"]
+
+
+def test_write_replaces_no_file_of_another_kind(photos: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`ffcv write *.csv`, with OUT forgotten, names one of the sources."""
+    out = out.with_suffix(".csv")
+    content = f"{photos}/cat/0.jpg,0\n"
+    out.write_text(content)
+    status, _, stderr = run(capsys, "write", photos, out)
+    assert_one_line_error(status, stderr, out, "is no .beton file; give another name")
+    assert out.read_text() == content
+    out.write_bytes(b"")  # as mktemp makes them
+    assert run(capsys, "write", photos, out)[0] == 0
+    assert run(capsys, "write", out.rename(out.with_suffix(".beton")), out.with_suffix(".beton"))[0] == 0
+    assert Reader(out.with_suffix(".beton")).num_samples == 4
 
 
 def test_write_bad_targets(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,22 @@ def test_a_signal_while_the_file_is_made(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_while_the_file_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    unlink = Path.unlink
+
+    def interrupted(path: Path) -> None:
+        signal.raise_signal(number)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit), atomic_file(tmp_path / "x"):
+        signal.raise_signal(number)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("backend", "workers"), [("process", 1), ("process", 3), ("thread", 3)])
 def test_a_signal_that_ends_the_process(tmp_path: Path, backend: str, workers: int, number: signal.Signals) -> None:
     command: Any = [sys.executable, "-c", ENDLESS, str(tmp_path / "x.beton"), backend, str(workers)]
@@ -176,3 +192,23 @@ def test_a_lock_that_fails_leaves_the_other_writers_file_alone(tmp_path: Path, m
                 pass
     assert path.read_bytes() == b"whole"
     assert os.listdir(tmp_path) == ["x.beton"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_errors_name_the_file_that_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "x.beton"
+
+    def refuse(*arguments: Any) -> Any:
+        named = () if number == errno.ENOSPC else (arguments[0],)  # a full disk is noticed without a name
+        raise OSError(number, os.strerror(number), *named)
+
+    monkeypatch.setattr("os.ftruncate" if number == errno.ENOSPC else "os.open", refuse)
+    with pytest.raises(OSError, match=f"{os.strerror(number)}: '{path}'"), atomic_file(path):
+        pass
+    monkeypatch.undo()
+    with pytest.raises(OSError, match=r"another file's$") as info, atomic_file(path):
+        raise OSError("another file's")
+    assert info.value.filename is None
+    assert os.listdir(tmp_path) == []

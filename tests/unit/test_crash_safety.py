@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffcv import _workers
 from ffcv.errors import WriteError
 from ffcv.fields import BytesField, IntField
 from ffcv.reader import Reader
@@ -272,6 +273,36 @@ def test_a_fault_does_not_wait_for_slow_neighbours(tmp_path: Path, backend: Any)
     assert not late.exists()
     gate.set()
     assert os.listdir(out) == []
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_of_several_bad_samples_the_first_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Any
+) -> None:
+    """As with one worker, although another sample fails before it."""
+    monkeypatch.setattr(_workers, "FAULTS_TIMEOUT_S", 120.0)
+    failed = tmp_path / "failed"
+
+    class Bad:
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> tuple[bytes, int]:
+            if index == 2:
+                failed.touch()
+                raise ValueError("the last sample is bad")
+            while not failed.exists():
+                time.sleep(0.01)
+            time.sleep(0.3)  # until the other fault has arrived
+            if index == 1:
+                raise ValueError("the second sample is bad")
+            return b"x", index
+
+    writer = DatasetWriter(tmp_path / "x.beton", FIELDS, num_workers=3, backend=backend)
+    with pytest.raises(WriteError, match=r"sample 1 .*the second sample is bad") as info:
+        writer.from_indexed_dataset(Bad(), chunksize=1)
+    assert info.value.sample_index == 1
+    assert os.listdir(tmp_path) == ["failed"]
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])

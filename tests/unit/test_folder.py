@@ -217,6 +217,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert manifest is not None
     assert manifest["classes"] == ["dog", r"\udcff\udcfe"]
     assert r"dog/\udcfd.jpg: not an image" in manifest["skipped"]["first"][0][1]
+    out = out.rename(tmp_path / os.fsdecode(b"\xfe.beton"))
     for arguments in (["info", out], ["verify", out], ["extract", out, tmp_path / "y"], ["merge", tmp_path / "z", out]):
         status, _, errors = fork_server.command(tmp_path, *arguments)
         assert status == 0, errors

@@ -14,7 +14,7 @@ from ffcv import _core
 from ffcv.data.images import ImageReader
 from ffcv.errors import DecodeError, SourceError
 from ffcv.fields import EncodedImage, RGBImageField
-from ffcv.fields.rgb_image import encode_jpeg, exif_orientation, to_rgb
+from ffcv.fields.rgb_image import encode_jpeg, exif_orientation, shrink, to_rgb
 from photos import photos
 
 Y, X = np.mgrid[:8, :12]
@@ -65,8 +65,11 @@ def test_a_reader_that_shrinks_gives_what_the_field_would(limit: int, turned: bo
         )
         np.testing.assert_array_equal(got, expected)
         as_file = ImageReader(exif_orientation=turned, max_resolution=limit).read(data, "x")
-        assert isinstance(as_file, EncodedImage)
+        fits = limit >= max(image.size)
+        assert isinstance(as_file, EncodedImage if fits or not turned else Image.Image)
         assert max(as_file.height, as_file.width) == max(image.size)  # stored as it is, if it fits
+        if not fits:
+            np.testing.assert_array_equal(stored(as_file, max_resolution=limit)[1], expected)
 
 
 def test_the_core_decodes_to_a_bound_what_it_would_shrink() -> None:
@@ -190,6 +193,23 @@ def test_exif_orientation_of_the_field() -> None:
     upright = EncodedImage(rotated(1), 8, 12)
     assert stored(upright, exif_orientation=True)[1].tobytes() == upright.data
     assert stored(Image.open(io.BytesIO(data)), exif_orientation=True)[1].shape == (8, 12, 3)
+
+
+@pytest.mark.parametrize("through_reader", [False, True])
+def test_a_turned_jpeg_that_is_shrunk_is_not_compressed_before(through_reader: bool) -> None:
+    options: dict[str, Any] = {"exif_orientation": True, "max_resolution": 10}
+    value = EncodedImage(rotated(6), 12, 8)
+    if through_reader:
+        value = ImageReader(**options).read(value.data, "x")
+    _, content = stored(value, write_mode="raw", **options)
+    turned = np.rot90(_core.decode_jpeg(np.frombuffer(rotated(6), np.uint8)), -1)
+    np.testing.assert_array_equal(content, shrink(np.ascontiguousarray(turned), 10))
+
+
+def test_images_that_pillow_holds_to_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    with pytest.raises(SourceError, match=r"x: too large \(.*96 pixels.*\); shrink it first"):
+        ImageReader().read(file_bytes(Image.fromarray(RGB)), "x")
 
 
 def test_a_turned_grey_jpeg_stays_grey() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffcv import _core
 from ffcv.errors import FormatError
 from ffcv.fields import BytesField, EncodedImage, IntField, JSONField, NDArrayField, RGBImageField
 from ffcv.fields.rgb_image import encode_jpeg
@@ -108,6 +109,18 @@ def test_other_files(tmp_path: Path) -> None:
         Reader(tmp_path / "none.beton")
     with pytest.raises(FormatError, match="not a file; give the path"):
         Reader(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_named(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.open()
+
+    def refuse(path: str) -> None:
+        raise _core.ReadError("cannot be opened: Permission denied")
+
+    monkeypatch.setattr(_core, "StorageFile", refuse)
+    with pytest.raises(OSError, match=r"photos.beton: cannot be opened: Permission denied$") as info:
+        file.open()
+    assert str(info.value).startswith(f"{file.path}: ")
 
 
 DAMAGES: dict[str, tuple[Callable[[File], Any], str]] = {

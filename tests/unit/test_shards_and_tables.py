@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from command_line import assert_one_line_error, run
 from ffcv.data import open_source
 from ffcv.errors import SourceError, WriteError
 from ffcv.fields import IntField, RGBImageField
@@ -39,6 +40,28 @@ def test_shards_of_other_forms(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no tar file" * 100)
     with pytest.raises(SourceError, match="not an uncompressed tar file"):
         open_source(str(tmp_path / "x.tar"))
+
+
+def test_samples_without_images_follow_on_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = {"README.txt": b"x", "a.jpg": jpeg(0), "a.cls": b"owl", "lost.cls": b"elk", "b.jpg": jpeg(1)}
+    shard = write_tar(tmp_path / "x.tar", {**samples, "b.cls": b"ant"})
+    out = tmp_path / "x.beton"
+    status, _, error = run(capsys, "write", shard, out)
+    assert_one_line_error(status, error, f"{shard}: sample 'README' has no image, only txt", "--on-error skip")
+    assert not out.exists()
+    status, printed, error = run(capsys, "write", shard, out, "--on-error", "skip")
+    assert (status, "2 images of 2 classes" in printed) == (0, True)
+    for line in (
+        "skipped sample 0: ",
+        "sample 'README' has no image",
+        "skipped sample 2: ",
+        "2 of 4 samples were left",
+    ):
+        assert line in error
+    reader = Reader(out)
+    assert reader.metadata["label"].tolist() == [1, 0]
+    assert [reader.read(int(row["data_ptr"])).tobytes() for row in reader.metadata["image"]] == [jpeg(0), jpeg(1)]
+    assert run(capsys, "write", shard, out, "--select", "1:2")[0] == 0  # which has no bad sample
 
 
 def test_parquet_columns_and_damage(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from command_line import assert_one_line_error, run
-from ffcv.data import HuggingFaceSource, Source, open_source
+from ffcv.data import HuggingFaceSource, ImageFolder, Source, open_source
 from ffcv.data.source import class_labels, expand
 from ffcv.errors import SourceError
 from ffcv.fields import IntField, RGBImageField
@@ -129,6 +130,15 @@ def test_hugging_face_by_its_interface() -> None:
         HuggingFaceSource(Rows(), image_column="photo")
 
 
+def test_hugging_face_datasets_that_are_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(name: str, split: str | None) -> None:
+        raise RuntimeError(f"Dataset scripts are no longer supported, but found {name}.py")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(SourceError, match="owls: cannot be opened by the package 'datasets': Dataset scripts are"):
+        open_source("hf:owls")
+
+
 def test_hugging_face_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(SourceError, match="nobody/nothing: needs the package 'datasets'"):
@@ -202,6 +212,18 @@ def test_patterns(tmp_path: Path) -> None:
     (tmp_path / "x.zip").touch()
     with pytest.raises(SourceError, match=r"x.zip: cannot be converted; give a folder with"):
         open_source(str(tmp_path / "x.zip"))
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.parquet"])
+def test_a_folder_that_could_be_two_sources_is_refused(tmp_path: Path, name: str) -> None:
+    """An archive that was unpacked where it lies must not be taken for shards, which have no labels."""
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.jpg").write_bytes(jpeg(0))
+    (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=r"has \.\w+ files and sub-folders, and either could be meant; give '"):
+        open_source(str(tmp_path))
+    (tmp_path / name).unlink()
+    assert isinstance(open_source(str(tmp_path)), ImageFolder)
 
 
 def test_one_percent_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

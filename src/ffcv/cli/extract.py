@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,13 +44,17 @@ def extract(file: Path, folder: Path, option: str | None, custom_fields: Mapping
         raise SourceError(f"{file}: no sample is selected")
     folders = _ClassFolders((read_manifest(reader) or {}).get("classes"))
     folder.mkdir(parents=True, exist_ok=True)
-    stored, bad = StoredReader(reader), 0
-    with open(folder / TABLE, "w", newline="", encoding="utf-8") as table, progress_bar("samples") as progress:
+    stored, tags, bad = StoredReader(reader), _tags(reader), 0
+    with (
+        _disk_errors(folder / TABLE),
+        open(folder / TABLE, "w", newline="", encoding="utf-8") as table,
+        progress_bar("samples") as progress,
+    ):
         rows = csv.writer(table)
         rows.writerow(_headings(reader))
         for sample in progress.track(samples, description=f"Extracting to {folder.name}"):
             try:
-                contents = _contents(reader, stored, sample)
+                contents = _contents(reader, stored, tags, sample)
             except (FfcvError, ValueError) as error:
                 text = message_of(error).removeprefix(f"{reader.path}: ")
                 progress.console.print(f"sample {sample}: {text}", highlight=False, markup=False, soft_wrap=True)
@@ -112,7 +117,20 @@ class _Content(NamedTuple):
     data: bytes | None
 
 
-def _contents(reader: Reader, stored: StoredReader, sample: int) -> list[_Content]:
+def _tags(reader: Reader) -> dict[str, str]:
+    """What the names of each field's files hold beside the sample's number: nothing for the only image field."""
+    images = [name for name, field in reader.fields.items() if isinstance(field, RGBImageField)]
+    tags: dict[str, str] = {}
+    for name in reader.fields:
+        # Names of fields may hold any printable character.
+        tag = "" if images == [name] else "-" + re.sub(r"[^\w-]", "_", name)
+        while tag in tags.values():
+            tag += "_"
+        tags[name] = tag
+    return tags
+
+
+def _contents(reader: Reader, stored: StoredReader, tags: dict[str, str], sample: int) -> list[_Content]:
     """Every value of a sample, before anything is written."""
     custom = stored.read(sample) if stored.names else {}
     contents = []
@@ -121,11 +139,11 @@ def _contents(reader: Reader, stored: StoredReader, sample: int) -> list[_Conten
             value = custom[name] if name in custom else read_value(reader, sample, name)
         except (FfcvError, ValueError) as error:
             raise FormatError(f"field {name!r}: {message_of(error).removeprefix(f'{reader.path}: ')}") from error
-        contents.append(_content(reader, field, sample, name, value))
+        contents.append(_content(field, f"{sample:08d}{tags[name]}", value))
     return contents
 
 
-def _content(reader: Reader, field: Field, sample: int, name: str, value: Any) -> _Content:
+def _content(field: Field, stem: str, value: Any) -> _Content:
     match value:
         case int() | float() if isinstance(field, IntField | FloatField):
             return _Content(value, None)
@@ -141,10 +159,7 @@ def _content(reader: Reader, field: Field, sample: int, name: str, value: Any) -
             buffer = io.BytesIO()
             np.save(buffer, np.asarray(value), allow_pickle=False)
             suffix, data = "npy", buffer.getvalue()
-    images = [key for key, other in reader.fields.items() if isinstance(other, RGBImageField)]
-    # The only image field needs no name of its own. Names of fields may hold any printable character.
-    tag = "" if images == [name] else "-" + re.sub(r"[^\w-]", "_", name)
-    return _Content(f"{sample:08d}{tag}.{suffix}", data)
+    return _Content(f"{stem}.{suffix}", data)
 
 
 def _store(content: _Content, folder: Path, sub: str) -> int | float | str:
@@ -152,12 +167,19 @@ def _store(content: _Content, folder: Path, sub: str) -> int | float | str:
     if content.data is None:
         return content.value
     path = Path(sub, str(content.value))
-    try:
+    with _disk_errors(folder / path):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content.data)
-    except OSError as error:
-        raise WriteError(f"{folder / path}: {error.strerror}; free space or choose another disk") from error
     return path.as_posix()
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Errors of writing name the file, and say what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path}: {error.strerror}; free space or choose another disk") from error
 
 
 def _npz(arrays: dict[str, Any]) -> bytes:

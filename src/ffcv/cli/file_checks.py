@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ DECODED = 64
 
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p")
 GIB = 1 << 30
+MOUNTS = Path("/proc/self/mountinfo")
 
 
 def file(path: Path, custom_fields: Mapping[str, type[Field]]) -> list[Check]:
@@ -106,15 +108,16 @@ def _filesystem(reader: Reader) -> Check:
 def filesystem_of(path: Path) -> str | None:
     """The type of the filesystem that holds the file, from the mount point nearest to it."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = MOUNTS.read_bytes().splitlines()
     except OSError:
         return None
     real, found, depth = Path(os.path.realpath(path)), None, -1
     for line in lines:
-        place, _, after = line.partition(" - ")
-        mounted = Path(place.split()[4].encode().decode("unicode_escape"))
+        place, _, after = line.partition(b" - ")
+        escaped = place.split()[4]  # but for blanks and backslashes, names are as they are, UTF-8 or not
+        mounted = Path(os.fsdecode(re.sub(rb"\\(\d{3})", lambda match: bytes([int(match[1], 8)]), escaped)))
         if real.is_relative_to(mounted) and len(mounted.parts) >= depth:  # of several at one place, the last counts
-            found, depth = after.split()[0], len(mounted.parts)
+            found, depth = os.fsdecode(after.split()[0]), len(mounted.parts)
     return found
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,7 +189,8 @@ def _forget(reader: Reader, field: str, indices: np.ndarray) -> None:
         return
     pointers = reader.rows(0, len(indices))[field]["data_ptr"]
     start, end = int(pointers.min()), int(pointers.max() + reader.sizes(pointers).max())
-    os.fsync(reader.bytes.file.fileno())  # what is not written yet cannot be dropped
+    with suppress(OSError):  # read-only filesystems, such as squashfs, have nothing to write, and say so
+        os.fsync(reader.bytes.file.fileno())  # what is not written yet cannot be dropped
     os.posix_fadvise(reader.bytes.file.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
 
 

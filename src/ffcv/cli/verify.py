@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,30 +57,37 @@ def verify(file: Path, decode: bool, as_json: bool, custom_fields: Mapping[str, 
         raise
     problems: list[Problem] = []
     index = _check_sections(reader, problems)
-    problems += _in_blocks(_check_contents, reader, len(reader.allocations), "Comparing checksums", "allocations")
+    # The section of checksums itself, which is the last, was checked when opening.
+    compared = 0 if reader.checksums is None else len(reader.checksums.rows)
+    problems += _in_blocks(partial(_check_contents, reader), compared, "Comparing checksums", "allocations")
     if decode:
         damaged = {sample for sample, _ in problems}
         extents = Extents(reader) if reader.largest_entry_points else None
-        found = _in_blocks(
-            partial(_decode, _AboutJpegs(index, extents)), reader, reader.num_samples, "Decoding", "samples"
-        )
+        decode_some = partial(_decode, _AboutJpegs(index, extents), reader)
+        found = _in_blocks(decode_some, reader.num_samples, "Decoding", "samples")
         problems += [problem for problem in found if problem[0] not in damaged]
     reader.bytes.check_unchanged()
     _report(reader, problems, decode, as_json)
     return not problems
 
 
-def _in_blocks(
-    check: Callable[[Reader, range], list[Problem]], reader: Reader, total: int, title: str, unit: str
-) -> list[Problem]:
-    """Checks 0 to `total` on all cores."""
+def _in_blocks(check: Callable[[Iterable[int]], list[Problem]], total: int, title: str, unit: str) -> list[Problem]:
+    """Checks 0 to `total` on all cores; an exception, or Ctrl-C, waits for the items at hand only."""
     problems: list[Problem] = []
+    ends = threading.Event()
+
+    def check_block(block: range) -> list[Problem]:
+        return check(takewhile(lambda _: not ends.is_set(), block))
+
     with ThreadPoolExecutor(available_cores()) as pool, progress_bar(unit) as progress:
         task = progress.add_task(title, total=total)
         blocks = (range(start, min(start + _BLOCK, total)) for start in range(0, total, _BLOCK))
-        for found in _bounded_map(pool, lambda block: check(reader, block), blocks):
-            problems += found
-            progress.update(task, advance=_BLOCK)
+        try:
+            for found in _bounded_map(pool, check_block, blocks):
+                problems += found
+                progress.update(task, advance=_BLOCK)
+        finally:
+            ends.set()
         progress.update(task, completed=total)
     return problems
 
@@ -94,13 +103,11 @@ def _bounded_map(pool: ThreadPoolExecutor, function: Callable[[Any], Any], items
         yield future.result()
 
 
-def _check_contents(reader: Reader, rows: range) -> list[Problem]:
-    """Compares allocations with their checksums."""
-    if reader.checksums is None:
-        return []
+def _check_contents(reader: Reader, rows: Iterable[int]) -> list[Problem]:
+    """Compares allocations with their checksums, which the file must have."""
+    assert reader.checksums is not None
     problems: list[Problem] = []
-    end = min(rows.stop, len(reader.checksums.rows))  # the section of checksums itself was checked when opening
-    for row in range(rows.start, end):
+    for row in rows:
         owner, start, size = (int(number) for number in reader.allocations[row])
         known: int | str = owner if owner < FIRST_SECTION_ID else _section_name(owner)
         crc = 0
@@ -137,7 +144,7 @@ def _check_sections(reader: Reader, problems: list[Problem]) -> RestartIndex | N
     return None
 
 
-def _decode(jpegs: _AboutJpegs, reader: Reader, samples: range) -> list[Problem]:
+def _decode(jpegs: _AboutJpegs, reader: Reader, samples: Iterable[int]) -> list[Problem]:
     """Decodes samples whole."""
     problems: list[Problem] = []
     for sample in samples:

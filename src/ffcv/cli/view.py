@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -75,9 +75,17 @@ def view(file: Path, out: Path, options: ViewOptions, custom_fields: Mapping[str
         ) from error
     heading = f"{storable(Path(reader.path).name)}: {len(indices):,} of {counted(reader.num_samples, 'sample')}{title}"
     sheet = Sheet(heading, rows)
-    with atomic_file(out) as target:
-        sheet.image.save(target, kind)
     size = f"{sheet.image.width} x {sheet.image.height} pixels"
+    with atomic_file(out) as target:
+        try:
+            sheet.image.save(target, kind)
+        except (OSError, ValueError) as error:  # WebP and JPEG bound the sides
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise FfcvError(
+                f"{out}: a sheet of {size} cannot be written as {kind} ({message_of(error)}): write a .png, or fewer "
+                "samples"
+            ) from error
     Console().print(f"{out}: {size}; {heading}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -108,7 +116,8 @@ def _rows(
     reader: Reader, field: str, indices: list[int], options: ViewOptions, custom_fields: Mapping[str, type[Field]]
 ) -> tuple[list[Row], str]:
     """The sheet's rows, and what to call the views, empty without any."""
-    pictures = [_picture(reader, field, index) for index in indices]
+    classes = (read_manifest(reader) or {}).get("classes") or []
+    pictures = [_picture(reader, field, index, classes) for index in indices]
     if options.plain:
         return [Row(picture, []) for picture in pictures], ""
     views = _views(reader, field, options)
@@ -168,7 +177,7 @@ def _labelled(number: int, pixels: np.ndarray, box: Box, told: list[str]) -> Vie
     return View(pixels, box, [[f"view {number}: {first}"], others])
 
 
-def _picture(reader: Reader, field: str, index: int) -> Picture:
+def _picture(reader: Reader, field: str, index: int, classes: Sequence[str]) -> Picture:
     """A whole image, shrunk to what the sheet has room for, with its number, class and size."""
     entry = reader.rows(index, index + 1)[field][0]
     height, width, is_jpeg = int(entry["height"]), int(entry["width"]), entry["mode"] == IMAGE_MODES["jpg"]
@@ -177,17 +186,16 @@ def _picture(reader: Reader, field: str, index: int) -> Picture:
         pixels = _core.decode_jpeg(content, max_side=PICTURE) if is_jpeg else _core.shrink(content, PICTURE)
     except (FormatError, DecodeError) as error:
         raise SampleError(reader.path, field, {index: message_of(error).removeprefix(f"{reader.path}: ")}) from error
-    name = _class_of(reader, index)
+    name = _class_of(reader, index, classes)
     text = [f"{index}" if name is None else f"{index}: {name}", f"{width} x {height}, {'JPEG' if is_jpeg else 'raw'}"]
     return Picture(pixels, height, width, text)
 
 
-def _class_of(reader: Reader, index: int) -> str | None:
+def _class_of(reader: Reader, index: int, classes: Sequence[str]) -> str | None:
     """The name that the manifest has for the sample's label, else the label; None where there is none."""
     if not isinstance(reader.fields.get("label"), IntField):
         return None
     label = int(reader.rows(index, index + 1)["label"][0])
-    classes = (read_manifest(reader) or {}).get("classes") or []
     return storable(classes[label]) if 0 <= label < len(classes) else f"label {label}"
 
 

@@ -19,6 +19,7 @@ from ffcv.data.source import LabelledImages
 from ffcv.errors import SourceError, storable
 from ffcv.fields import Field, RGBImageField
 from ffcv.fields.rgb_image import WriteMode
+from ffcv.format import VERSION
 from ffcv.writer import MAX_LISTED, DatasetWriter
 
 _LISTED = 20
@@ -116,18 +117,33 @@ def write_source(dataset: Source, out: Path, options: WriteOptions, manifest: Ma
     parts = np.array_split(chosen, options.shards)
     if not len(parts[-1]):
         raise SourceError(f"{len(chosen):,} samples are not enough for {options.shards} shards")
+    if options.on_error == "raise" and dataset.bad:
+        for index in chosen.tolist():
+            if index in dataset.bad:
+                raise SourceError(dataset.bad[index])
+    paths = [out]
+    if options.shards > 1:
+        names = (f"{out.stem}-{number:05d}-of-{options.shards:05d}{out.suffix}" for number in range(options.shards))
+        paths = [out.with_name(name) for name in names]
+    for path in paths:
+        _check_target(path)
     notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     for remark in dataset.remarks:
         notes.print(f"{storable(dataset.name)}: {remark}")
     skipped = 0
-    for number, indices in enumerate(parts):
-        path = out
-        if options.shards > 1:
-            path = out.with_name(f"{out.stem}-{number:05d}-of-{options.shards:05d}{out.suffix}")
+    for path, indices in zip(paths, parts, strict=True):
         skipped += _write_file(dataset, path, indices, options, manifest)
     if skipped:
         listed = "" if skipped <= MAX_LISTED else f" (the first {MAX_LISTED:,} of each file)"
         notes.print(f"{skipped:,} of {len(chosen):,} samples were left out; the file's manifest lists them{listed}")
+
+
+def _check_target(path: Path) -> None:
+    """Refuses to replace a file of another kind, which OUT is where it was forgotten: `ffcv write *.parquet`."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(2) != VERSION.to_bytes(2, "little"):
+                raise SourceError(f"{path}: is there, and is no .beton file; give another name, or remove it first")
 
 
 def _choose(dataset: Source, options: WriteOptions) -> np.ndarray:

@@ -80,7 +80,7 @@ class HuggingFaceSource(LabelledImages):
         try:
             saved = os.path.isdir(name)
             dataset: Any = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=split or None)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError, ImportError) as error:
             raise SourceError(f"{given}: cannot be opened by the package 'datasets': {message_of(error)}") from error
         if hasattr(dataset, "keys"):
             splits = list(dataset.keys())

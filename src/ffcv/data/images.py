@@ -72,7 +72,7 @@ class ImageReader:
             if self.passthrough:
                 height, width, _, points = _core.index_jpeg(content)
                 value = EncodedImage(data, height, width, points)
-                return upright(value) if self.exif_orientation else value
+                return upright(value, self.max_resolution) if self.exif_orientation else value
             orientation = exif_orientation(data) if self.exif_orientation else 1
             if orientation == 1:
                 return _core.decode_jpeg(content, max_side=self.max_resolution)
@@ -93,6 +93,8 @@ class ImageReader:
             ) from error
         except MemoryError:
             raise
+        except Image.DecompressionBombError as error:
+            raise SourceError(f"{where}: too large ({one_line(error)}); shrink it first") from error
         except Exception as error:  # damaged files lead Pillow to errors of any kind
             raise SourceError(f"{where}: damaged image ({one_line(error)}); replace it or remove it") from error
         try:

@@ -54,7 +54,7 @@ class PathList(LabelledImages):
             rows = rows[1:]
             if label is None:
                 self.remarks = unlabelled(header[:image] + header[image + 1 :])
-        elif label_column is not None or not (self._folder / rows[0][0].strip()).is_file():
+        elif label_column is not None or not self._is_file(rows[0][0]):
             raise SourceError(
                 f"{path}: which column is the path? its first row, {', '.join(header)}, names neither one of "
                 f"{', '.join(_PATH_COLUMNS)} nor, in its first cell, a file; choose with --image-column, or mend the "
@@ -69,15 +69,21 @@ class PathList(LabelledImages):
                 raise SourceError(f"{path}: row {number} has only {len(row)} columns: {','.join(row)!r}")
             if not row[image].strip():
                 raise SourceError(f"{path}: row {number} has no path: {','.join(row)!r}")
-        self._paths = [row[image].strip() for row in rows]
+        self._paths = [row[image] for row in rows]
         if label is not None:
             self.labels, self.classes = class_labels((row[label] for row in rows), os.fspath(path))
 
     def __len__(self) -> int:
         return len(self._paths)
 
+    def _is_file(self, cell: str) -> bool:
+        return any((self._folder / name).is_file() for name in (cell, cell.strip()))
+
     def image(self, index: int) -> ImageValue:
-        path = str(self._folder / self._paths[index])
+        named = self._paths[index]
+        if named != named.strip() and not os.path.exists(self._folder / named):
+            named = named.strip()  # the spaces are not the name's
+        path = str(self._folder / named)
         return self._images.read(read_file(path, path), path)
 
 

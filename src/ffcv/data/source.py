@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ffcv.data.images import ImageReader, ImageValue
@@ -30,11 +31,13 @@ class Source(ABC):
         name: What the manifest says the data came from.
         classes: What the labels stand for, or None.
         remarks: What was left out and may be missed: files passed over, columns not taken.
+        bad: What is wrong with samples that are known to be bad before they are read, by index.
     """
 
     name: str
     classes: list[str] | None = None
     remarks: Sequence[str] = ()
+    bad: Mapping[int, str] = MappingProxyType({})
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -142,6 +145,11 @@ def open_source(
             return HuggingFaceSource.load(str(first), images, image_column, label_column)
         for suffix in (".tar", ".parquet"):
             if inside := sorted(map(str, first.glob(f"*{suffix}"))):
+                if any(entry.is_dir() and not entry.name.startswith(".") for entry in first.iterdir()):
+                    raise SourceError(
+                        f"{given}: has {suffix} files and sub-folders, and either could be meant; give "
+                        f"'{first / f'*{suffix}'}', or move these files away for the images in the sub-folders"
+                    )
                 paths, first = inside, Path(inside[0])
                 break
         else:

@@ -25,14 +25,15 @@ class WebDatasetSource(LabelledImages):
     """Images with labels from `KEY.jpg` (or .png, ...) and `KEY.cls` (or 'label' in `KEY.json`).
 
     Opening reads the shards' headers; samples are then read from any thread, in any order. Labels are numbers or
-    names, which are numbered in alphabetical order; where no sample has one, the file gets none.
+    names, which are numbered in alphabetical order; where no sample has one, the file gets none. A sample without an
+    image, such as a stray file, is in `bad`.
 
     Args:
         shards: Paths of uncompressed tar files.
         images: How to read image files.
 
     Raises:
-        SourceError: A shard is no tar file or damaged, has no images, or only some samples have labels.
+        SourceError: A shard is no tar file or damaged, no sample has an image, or only some have labels.
     """
 
     def __init__(self, shards: Sequence[str | os.PathLike[str]], images: ImageReader | None = None) -> None:
@@ -40,29 +41,38 @@ class WebDatasetSource(LabelledImages):
         self.name = name_of(self._shards)
         self._images = images or ImageReader()
         self._samples: list[tuple[str, _Part]] = []
+        self.bad = bad = dict[int, str]()
         labels: list[tuple[str, _Part] | None] = []
         for number, shard in enumerate(self._shards):
             for key, parts in _samples_of(number, shard):
                 image = next((part for suffix, part in parts.items() if f".{suffix}" in IMAGE_SUFFIXES), None)
                 if image is None:
-                    raise SourceError(f"{shard}: sample {key!r} has no image, only {', '.join(sorted(parts))}")
+                    problem = f"{shard}: sample {key!r} has no image, only {', '.join(sorted(parts))}"
+                    bad[len(self._samples)] = f"{problem}; leave it out with --on-error skip"
+                    image, parts = _Part(number, 0, 0), {}
                 self._samples.append((key, image))
                 labels.append(next(((name, parts[name]) for name in ("cls", "json") if name in parts), None))
         if not self._samples:
             raise SourceError(f"{self._shards[0]}: has no samples")
+        if len(self.bad) == len(self._samples):
+            raise SourceError(self.bad[0])
         self.labels, self.classes = self._read_labels(labels)
 
     def _read_labels(self, found: list[tuple[str, _Part] | None]) -> tuple[list[int] | None, list[str] | None]:
         values = [None if each is None else self._label(*each) for each in found]
         if all(value is None for value in values):
             return None, None
-        for value, (key, part) in zip(values, self._samples, strict=True):
+        for index, (value, (key, part)) in enumerate(zip(values, self._samples, strict=True)):
+            if index in self.bad:
+                continue
             where = f"{self._shards[part.shard]}: sample {key!r}"
             if value is None:
                 raise SourceError(f"{where} has no label, though others have")
             if not isinstance(value, str | int):
                 raise SourceError(f"{where} has the label {value!r}, but labels are whole numbers or names")
-        return class_labels(values, self._shards[0])
+        good, classes = class_labels((v for i, v in enumerate(values) if i not in self.bad), self._shards[0])
+        following = iter(good)
+        return [0 if index in self.bad else next(following) for index in range(len(values))], classes
 
     def _label(self, suffix: str, part: _Part) -> Any:
         """The text of `KEY.cls`; what `KEY.json` says, None where that is nothing."""
@@ -88,6 +98,8 @@ class WebDatasetSource(LabelledImages):
         return len(self._samples)
 
     def image(self, index: int) -> ImageValue:
+        if index in self.bad:
+            raise SourceError(self.bad[index])
         key, part = self._samples[index]
         return self._images.read(self._read(part), f"{self._shards[part.shard]}: {key}")
 

@@ -150,7 +150,7 @@ class RGBImageField(Field):
 
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
         if self.exif_orientation:
-            value = upright(value)
+            value = upright(value, self.max_resolution)
         if isinstance(value, EncodedImage):
             if self.max_resolution is None or max(value.height, value.width) <= self.max_resolution:
                 self._store_jpeg(destination, value, malloc)
@@ -232,15 +232,18 @@ def turn(image: Image.Image, orientation: int) -> Image.Image:
     return turned
 
 
-def upright(value: Any) -> Any:
+def upright(value: Any, max_resolution: int | None = None) -> Any:
     """A PIL image or an `EncodedImage` turned as its EXIF orientation says; one that is upright, and anything else, as
-    it is. An `EncodedImage` that is turned is compressed again, at `TURNED_QUALITY` and without halving its chroma."""
+    it is. An `EncodedImage` that is turned is compressed again, at `TURNED_QUALITY` and without halving its chroma; one
+    that is to be shrunk to `max_resolution` becomes a PIL image, so that it is compressed only once."""
     if isinstance(value, Image.Image):
         return turn(value, orientation_of(value))
     if not isinstance(value, EncodedImage) or (orientation := exif_orientation(value.data)) == 1:
         return value
     data = np.frombuffer(value.data, np.uint8)
     turned = turn(Image.fromarray(_core.decode_jpeg(data)), orientation)
+    if max_resolution is not None and max(turned.size) > max_resolution:
+        return turned
     is_grey = _core.jpeg_info(data)[2] == 1
     content = encode_jpeg(np.asarray(turned.convert("L") if is_grey else turned), TURNED_QUALITY, halve_chroma=False)
     return EncodedImage(content, turned.height, turned.width)
