@@ -93,14 +93,16 @@ def train_one(method: str, train: Path, val: Path, arguments: argparse.Namespace
                 *("--recipe", recipe, "--data.train", str(train), "--data.val", str(val)),
                 *("--data.num_workers", "1", "--training.cpu_threads", str(arguments.threads)),
                 *("--training.eval_every", "0", "--training.accelerator", "cpu"),
-                *("--training.max_minutes", str(arguments.minutes), "--seed", str(arguments.seed)),
+                *("--seed", str(arguments.seed)),
                 *("--logging.folder", folder, "--logging.progress", "false"),
                 *arguments.options,
             ]
         )
         wall, cpu = time.perf_counter(), time.process_time()
-        epochs = arguments.epochs or epochs_within(settings, arguments.minutes).epochs
-        settings = replace(settings, training=replace(settings.training, epochs=epochs))
+        epochs, minutes = arguments.epochs, arguments.minutes
+        if epochs is None:
+            epochs, minutes, _ = epochs_within(settings, minutes)
+        settings = replace(settings, training=replace(settings.training, epochs=epochs, max_minutes=minutes))
         run = fit(settings)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         last = (Path(folder) / "epochs.csv").read_text().splitlines()

@@ -134,10 +134,10 @@ def fit_into(settings: Config, minutes: float, epochs: int | None) -> Config:
     """
     training = settings.training
     if epochs is None:
-        epochs, rate = epochs_within(settings, minutes)
+        epochs, minutes, rate = epochs_within(settings, minutes)
         if epochs < training.epochs:
             console.print(f"   {rate:,.0f} images/s: {epochs} of the recipe's {training.epochs} epochs fit in time")
-    return replace(settings, training=replace(training, epochs=epochs, max_minutes=minutes))
+    return replace(settings, training=replace(training, epochs=epochs, max_minutes=max(minutes, 1e-9)))
 
 
 def draw_views(settings: Config, path: Path, rows: int = 8, columns: int = 5, cell: int = 96) -> None:

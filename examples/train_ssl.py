@@ -198,7 +198,8 @@ def translate(v: dict[str, Any], gpus: int | None = None) -> list[str]:
     settings = {option.to: v[name] for name, option in OPTIONS.items() if option.to}
     settings |= _views(v) | _method_options(v)
     settings["optim.warmup_epochs"] = 10
-    settings["optim.nesterov"] = False
+    if v["training.optimizer"] == "sgd":
+        settings["optim.nesterov"] = False
     settings["data.os_cache"] = bool(v["data.in_memory"])
     settings["data.val"] = v["data.val_dataset"] or None
     settings["optim.clip_norm"] = v["training.clip_grad"] or None

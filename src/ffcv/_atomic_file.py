@@ -86,7 +86,9 @@ def _errors_named(path: str | os.PathLike[str], temporary: Path) -> Iterator[Non
     except OSError as error:
         named = None if error.filename is None else os.fsdecode(error.filename)
         if named == str(temporary) or (named is None and error.errno in DISK_ERRORS):
-            error.filename, error.filename2 = os.fspath(path), None
+            error.filename = os.fspath(path)
+            if error.filename2 is not None:
+                del error.filename2  # with None there, messages would end with it
         raise
 
 

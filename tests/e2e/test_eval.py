@@ -150,6 +150,7 @@ def test_files_without_images_are_named(folder: Path, tmp_path: Path, capsys: py
     for arguments, message in (
         ((run, train, "--val", empty), f"{empty}: has no images to judge on: give others with --val FILE"),
         ((run, empty, "--val", test), f"{empty}: has no images to train on"),
+        ((run, empty), f"{empty}: has no images to train on"),
         ((run, two), f"{two}: has no images to judge on"),  # a fifth of two is none
     ):
         assert message in command("eval", *arguments, capsys=capsys, fails=True)

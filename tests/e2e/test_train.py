@@ -99,6 +99,7 @@ def test_books_of_an_overwritten_run_do_not_stay(digits: Path, tmp_path: Path) -
     fit(configuration(digits, tmp_path / "b", "--seed", "1"))
     shutil.copy(tmp_path / "a" / "last.ckpt", tmp_path / "a" / "first.ckpt")
     ids = [tmp_path / name / "wandb-run-id.txt" for name in ("a", "b")]
+    ids += [tmp_path / name / "events.out.tfevents.1" for name in ("a", "b")]
     for path in ids:
         path.touch()
     overwrite = ("--logging.overwrite", "true")
@@ -111,7 +112,7 @@ def test_books_of_an_overwritten_run_do_not_stay(digits: Path, tmp_path: Path) -
     fit(configuration(digits, tmp_path / "a", "--resume", str(tmp_path / "a" / "first.ckpt")))
     assert rows(tmp_path / "a" / "steps.csv") == whole
     assert len(whole) == 15
-    assert [path.exists() for path in ids] == [True, False]
+    assert [path.exists() for path in ids] == [True, False] * 2
 
 
 def test_resume_takes_moved_data_and_refuses_others(digits: Path, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_errors_name_the_file_that_was_to_be_written(
         raise OSError(number, os.strerror(number), *named)
 
     monkeypatch.setattr("os.ftruncate" if number == errno.ENOSPC else "os.open", refuse)
-    with pytest.raises(OSError, match=f"{os.strerror(number)}: '{path}'"), atomic_file(path):
+    with pytest.raises(OSError, match=f"{os.strerror(number)}: '{path}'$"), atomic_file(path):
         pass
     monkeypatch.undo()
     with pytest.raises(OSError, match=r"another file's$") as info, atomic_file(path):

@@ -34,7 +34,9 @@ def test_every_recipe_is_complete_and_survives_the_round_trip(recipe: str, tmp_p
     assert parsed.method in methods.names()
 
 
-@pytest.mark.parametrize("name", ["1e-3", "5E6", "+1e3", "1.5", "07", "on", "null", "2026-12-01", "a: b"])
+@pytest.mark.parametrize(
+    "name", ["1e-3", "5E6", "+1e3", "1.5", "1.5e3", "2.e4", "1_0e3", "07", "on", "null", "2026-12-01", "a: b"]
+)
 def test_texts_that_look_like_something_else_survive_the_round_trip(name: str) -> None:
     """As a folder named after a learning rate."""
     parsed = config.parse(["--data.train", "X", "--logging.folder", name])

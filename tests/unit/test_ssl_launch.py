@@ -15,7 +15,7 @@ from ffcv.cli.main import main
 from ffcv.ssl import distributed, slurm
 from ffcv.ssl import launch as launching
 from ffcv.ssl.config import Config, TrainingConfig, parse
-from ffcv.ssl.errors import Interrupted
+from ffcv.ssl.errors import DivergedError, Interrupted
 from ffcv.ssl.interrupt import EXIT_STATUS
 from ffcv.ssl.launch import launch
 
@@ -81,40 +81,49 @@ def test_buffers_are_not_sent_in_every_step(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked.value.args[0]._ddp_kwargs in ({"forward_sync_buffers": False}, {"broadcast_buffers": False})
 
 
+@pytest.mark.parametrize(("error", "usual"), [(Interrupted("stopped", None), EXIT_STATUS), (DivergedError("nan"), 1)])
 @pytest.mark.parametrize(
-    ("variables", "status"),
+    ("variables", "is_usual"),
     [
-        ({}, EXIT_STATUS),
-        ({"LOCAL_RANK": "0"}, EXIT_STATUS),
-        ({"LOCAL_RANK": "1"}, 0),  # the process that started it would be killed before it has closed its books
-        ({"LOCAL_RANK": "1", "RANK": "1"}, EXIT_STATUS),  # torchrun's
+        ({}, True),
+        ({"LOCAL_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1"}, False),  # the process that started it would be killed before it has closed its books
+        ({"LOCAL_RANK": "1", "RANK": "1"}, True),  # torchrun's
     ],
 )
 def test_a_stopped_run_ends_with_its_status(
-    variables: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], is_usual: bool, error: Exception, usual: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(_: Config) -> None:
-        raise Interrupted("stopped", None)
+        raise error
 
+    for name in ("LOCAL_RANK", "RANK"):
+        monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(train, "run", stopped)
     with pytest.raises(SystemExit) as end:
         main(["train", "--data.train", "X.beton"])
-    assert end.value.code == status
+    assert end.value.code == (usual if is_usual else 0)
 
 
+@pytest.mark.parametrize("replaces", [False, True])
 @pytest.mark.parametrize(("saved", "resume"), [(False, "other/last.ckpt"), (True, "auto")])
 def test_a_requeued_job_that_saved_nothing_begins_as_it_was_submitted(
-    saved: bool, resume: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved: bool, resume: str, replaces: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the other run's checkpoint, not from fresh weights."""
+    """From the other run's checkpoint, not from fresh weights, nor from the run that it was to replace."""
     pytest.importorskip("submitit", reason="the package submitit is not installed")
-    line = f"--data.train X --logging.folder {tmp_path} --resume other/last.ckpt"
+    line = f"--data.train X --logging.folder {tmp_path} --logging.overwrite true --resume other/last.ckpt"
     begun: list[str | None] = []
-    job = slurm.Job(parse(line.split()), lambda config: begun.append(config.resume))
+    own = tmp_path / "last.ckpt"
+    if replaces:
+        own.touch()
+        os.utime(own, ns=(5, 5))
+    job = slurm.Job(parse(line.split()), lambda config: begun.append(config.resume), 5 if replaces else None)
     if saved:
-        (tmp_path / "last.ckpt").touch()
+        own.write_bytes(b"new")
+        os.utime(own, ns=(6, 6))
     assert job.checkpoint().function.config.resume == resume
     # The same where the cluster requeues it by itself.
     monkeypatch.setattr("submitit.helpers.TorchDistributedEnvironment.__init__", lambda self: None)

@@ -25,34 +25,34 @@ def test_with_time_enough_it_is_the_configured_epochs(digits: Path, tmp_path: Pa
     assert not folder.exists()  # the trial is not the run
 
 
-@pytest.mark.parametrize(("minutes", "epochs"), [(2, 40), (1, 20), (0.001, 1), (60, 100)])
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """What the trials train, which takes 30 s; their second epoch sees 100 images/s."""
+    configs: list[Config] = []
+    clock = iter([0.0, 30.0])
+    monkeypatch.setattr(trial, "fit", configs.append)
+    monkeypatch.setattr(trial.time, "monotonic", lambda: next(clock))
+    books = SimpleNamespace(epochs={"images_per_s": [1.0, 100.0]})
+    monkeypatch.setattr(trial.history, "read", lambda folder: books)
+    return configs
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [(2, 30), (1, 10), (0.6, 2), (0.1, 1), (60, 100)])
 def test_else_as_many_as_fit_with_a_fifth_to_spare(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, epochs: int
+    digits: Path, tmp_path: Path, tried: list[Config], minutes: float, epochs: int
 ) -> None:
-    settings = configuration(digits, tmp_path, "--training.epochs", "100", "--training.max_minutes", "0.5")
-    images = len(evaluate.parts(settings)[0])
-    tried: list[Config] = []
-
-    def fit(config: Config) -> SimpleNamespace:
-        tried.append(config)
-        return SimpleNamespace(images_per_s=images * 100 / 240)
-
-    monkeypatch.setattr(trial, "fit", fit)
-    monkeypatch.setattr(trial.time, "monotonic", lambda: 0.0)
-    assert trial.epochs_within(settings, minutes).epochs == epochs
-    assert [config.training.max_minutes for config in tried] == [None]
+    line = ("--training.epochs", "100", "--training.max_minutes", "0.5", "--evaluation.labels_per_class", "20")
+    settings = configuration(digits, tmp_path, *line)
+    assert len(evaluate.parts(settings)[0]) == 240
+    found = trial.epochs_within(settings, minutes)
+    assert found.epochs == epochs
+    assert found.minutes == pytest.approx(max(0, minutes - 0.5))
+    assert found.images_per_s == 100
+    only = tried[0]
+    assert (only.training.max_minutes, only.evaluation.labels_per_class) == (None, None)
 
 
-def test_it_tries_few_images_of_those_to_train_on(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_tries_few_images_of_those_to_train_on(digits: Path, tmp_path: Path, tried: list[Config]) -> None:
     settings = configuration(digits, tmp_path, "--data.val", str(digits), "--training.batch_size", "8")
-    tried: list[int] = []
-
-    def fit(config: Config) -> SimpleNamespace:
-        tried.append(len(evaluate.parts(config)[0]))
-        return SimpleNamespace(images_per_s=1.0)
-
-    monkeypatch.setattr(trial, "fit", fit)
     trial.epochs_within(settings, 1)
-    assert 80 <= tried[0] <= 81 < len(evaluate.parts(settings)[0])
+    assert 80 <= len(evaluate.parts(tried[0])[0]) <= 81 < len(evaluate.parts(settings)[0])

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from ffcv._atomic_file import DISK_ERRORS
 from ffcv._words import counted
 from ffcv.cli.progress import progress_bar
 from ffcv.cli.select import select
@@ -175,10 +176,12 @@ def _store(content: _Content, folder: Path, sub: str) -> int | float | str:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Errors of writing name the file, and say what to do."""
+    """Errors of a full or failing disk name the file, and say what to do."""
     try:
         yield
     except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
         raise WriteError(f"{path}: {error.strerror}; free space or choose another disk") from error
 
 

@@ -332,12 +332,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         app(args=None if arguments is None else list(arguments))
-    except (*OUR_ERRORS, OSError) as error:
+    except (*OUR_ERRORS, OSError, MemoryError) as error:
         print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(1)
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, MemoryError) and str(error) in ("", "std::bad_alloc"):
+        return "not enough memory: end other programs, or take a machine with more"
     # An OSError of the system's has a number and a file; ours have a sentence only.
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)

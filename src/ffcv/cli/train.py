@@ -22,7 +22,7 @@ def train(ctx: typer.Context) -> None:
     need_training("train")
     # Imported late: the other commands work without the [train] extra, and start faster.
     from ffcv.ssl import config, slurm
-    from ffcv.ssl.errors import Interrupted
+    from ffcv.ssl.errors import DivergedError, Interrupted
     from ffcv.ssl.interrupt import EXIT_STATUS
     from ffcv.ssl.launch import started_by_launch
 
@@ -36,6 +36,10 @@ def train(ctx: typer.Context) -> None:
     except Interrupted as stopped:
         print(f"{stopped}\n", end="", file=sys.stderr)  # in one piece, beside other processes
         raise typer.Exit(0 if started_by_launch() else EXIT_STATUS) from None
+    except DivergedError:  # of all processes alike: the first one says so
+        if not started_by_launch():
+            raise
+        raise typer.Exit(0) from None
 
 
 def run(settings: Config) -> None:

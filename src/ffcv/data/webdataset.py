@@ -41,21 +41,21 @@ class WebDatasetSource(LabelledImages):
         self.name = name_of(self._shards)
         self._images = images or ImageReader()
         self._samples: list[tuple[str, _Part]] = []
-        self.bad = bad = dict[int, str]()
+        bad = dict[int, str]()
         labels: list[tuple[str, _Part] | None] = []
         for number, shard in enumerate(self._shards):
             for key, parts in _samples_of(number, shard):
                 image = next((part for suffix, part in parts.items() if f".{suffix}" in IMAGE_SUFFIXES), None)
                 if image is None:
-                    problem = f"{shard}: sample {key!r} has no image, only {', '.join(sorted(parts))}"
-                    bad[len(self._samples)] = f"{problem}; leave it out with --on-error skip"
+                    bad[len(self._samples)] = f"{shard}: sample {key!r} has no image, only {', '.join(sorted(parts))}"
                     image, parts = _Part(number, 0, 0), {}
                 self._samples.append((key, image))
                 labels.append(next(((name, parts[name]) for name in ("cls", "json") if name in parts), None))
         if not self._samples:
             raise SourceError(f"{self._shards[0]}: has no samples")
-        if len(self.bad) == len(self._samples):
-            raise SourceError(self.bad[0])
+        if len(bad) == len(self._samples):
+            raise SourceError(f"{bad[0]}; nor has any other sample")
+        self.bad = {number: f"{problem}; leave it out with --on-error skip" for number, problem in bad.items()}
         self.labels, self.classes = self._read_labels(labels)
 
     def _read_labels(self, found: list[tuple[str, _Part] | None]) -> tuple[list[int] | None, list[str] | None]:

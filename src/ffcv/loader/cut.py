@@ -37,13 +37,14 @@ class Cut:
         """Samples in a global batch."""
         return self.batch_size * self.world_size
 
-    def check(self, samples: int, on_error: str, selected: int) -> None:
+    def check(self, samples: int, on_error: str, selected: int, stacklevel: int) -> None:
         """Says what would surprise: nothing left, ranks that wait for each other for ever, an epoch cut twice.
 
         Args:
             samples: Of an epoch.
             on_error: The loader's.
             selected: Samples that the loader has to choose from.
+            stacklevel: Of warnings: 1 would be this function.
 
         Raises:
             ValueError: `samples` do not fill a batch that must be full, or 'skip' would make ranks' batches unequal, or
@@ -77,7 +78,7 @@ class Cut:
                 f"the order has {samples} of {selected} samples for {self.world_size} ranks: if it is one rank's part, "
                 "as a DistributedSampler's is, it gets cut a second time and most samples are never seen; let it "
                 "give the whole epoch, the same on all ranks",
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
         rest = samples % self.step
         if not self.drop_last and not self.pad and 0 < rest < self.world_size:
@@ -85,7 +86,7 @@ class Cut:
                 f"the last global batch has {rest} samples for {self.world_size} ranks: ranks from {rest} on get one "
                 "batch less, and ranks that wait for each other at every batch will hang; pass pad=True, or "
                 "drop_last=True",
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
 
     def _share(self, samples: int) -> int:

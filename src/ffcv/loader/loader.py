@@ -147,7 +147,7 @@ class Loader(OriginalLoader):
         self.pipeline_specs = resolve(self.reader, pipelines, custom_field_mapper)
         self._build()
         self._next = self._reached = Position()
-        self._check_cut(self._cut)
+        self._check_cut(self._cut, callers=2)
         options |= own_arguments(options, self.selection.indices)
         self._latest: Pass | None = None  # the one that `_reached` is about; None: nothing has begun since
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
@@ -213,7 +213,7 @@ class Loader(OriginalLoader):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is opened again where it is unpickled, and goes on there as it would here."""
-        if (assigned := self._assigned_order()) is not None:
+        if (assigned := self._assigned_order()) is not None and type(self).__init__ is Loader.__init__:
             raise TypeError(
                 f"a loader whose traversal_order was replaced ({type(assigned).__name__}) cannot be pickled: pass the "
                 "order to Loader, with order= and order_kwargs="
@@ -356,6 +356,11 @@ class Loader(OriginalLoader):
 
     def _next_epoch(self) -> int:
         return self._next.epoch
+
+    def _epoch_under_way(self) -> int | None:
+        """The epoch that the latest iterator is in, None where it is over or none has begun."""
+        is_under_way = self._latest is not None and self._reached.epoch < self._next.epoch
+        return self._reached.epoch if is_under_way else None
 
     def _length(self, epoch: int) -> int:
         """Samples in an epoch. Orders that have to be made to be counted are made once an epoch for that."""

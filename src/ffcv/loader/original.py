@@ -81,13 +81,18 @@ class OriginalLoader(ABC):
         self._recut(drop_last=drop_last)
 
     def _recut(self, **changes: Any) -> None:
+        if "_cut" not in vars(self):  # a derived class assigns before it calls our __init__, which has the last word
+            return
         cut = replace(self._cut, **changes)
-        self._check_cut(cut)
+        self._check_cut(cut, callers=4)
+        if (epoch := self._epoch_under_way()) is not None:  # its order may depend on the cut that it began with
+            self.traversal_order.load_state_dict(epoch, self.traversal_order.state_dict(epoch))
         self._cut = cut
         self._args.update(changes)
 
-    def _check_cut(self, cut: Cut) -> None:
-        cut.check(self._length(self.next_epoch), self._args["on_error"], self.selection.size)
+    def _check_cut(self, cut: Cut, callers: int) -> None:
+        """`callers`: how many functions of ours lie between the user's and the check."""
+        cut.check(self._length(self.next_epoch), self._args["on_error"], self.selection.size, callers + 1)
 
     def _assigned_order(self) -> TraversalOrder | None:
         """The order that the user has put in the place of ours."""
@@ -129,6 +134,9 @@ class OriginalLoader(ABC):
 
     @abstractmethod
     def _next_epoch(self) -> int: ...
+
+    @abstractmethod
+    def _epoch_under_way(self) -> int | None: ...
 
     @abstractmethod
     def _views(self) -> list[View]: ...

@@ -129,21 +129,15 @@ def read_ahead(
 
 def with_next(items: Iterator[Item]) -> Iterator[tuple[Item, Item | None]]:
     """Every item with the one after it, or None; an exception comes after the item before it, as it would without."""
-    error: Exception | None = None
-    item = next(items, None)
+    errors: list[Exception] = []
+    rest = _until_error(items, errors)
+    item = next(rest, None)
     while item is not None:
-        following = None
-        try:
-            following = next(items, None)
-        except Exception as raised:
-            error = raised
+        following = next(rest, None)
         yield item, following
         item = following
-    if error is not None:
-        try:
-            raise error
-        finally:  # its traceback holds this frame
-            error = None
+    if errors:
+        raise errors.pop()
 
 
 def _windows(
@@ -157,29 +151,43 @@ def _windows(
     starts: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
     total, count, limit, current = 0, 0, min(_FIRST_WINDOW, window_bytes), None
-    error: Exception | None = None
-    try:
-        for samples, group in batches:
-            pointers = _pointers(source, samples, fields)
-            found = source.extents.of(pointers)
-            lengths = found.sizes if found.behind is None else found.sizes + found.behind
-            is_full = total + int(lengths.sum()) > limit or count + len(samples) > _MOST_SAMPLES
-            if waiting and (is_full if group is None else group != current):
-                yield waiting, _window(source, starts, sizes, pool)
-                waiting, starts, sizes, total, count, limit = [], [], [], 0, 0, min(2 * limit, window_bytes)
-            waiting.append(samples)
-            starts.append(pointers)
-            sizes.append(lengths)
-            total, count, current = total + int(lengths.sum()), count + len(samples), group
-    except Exception as raised:  # its turn comes after what waits
-        error = raised
+    errors: list[Exception] = []
+    for samples, group, pointers, lengths in _until_error(_extents(source, batches, fields), errors):
+        is_full = total + int(lengths.sum()) > limit or count + len(samples) > _MOST_SAMPLES
+        if waiting and (is_full if group is None else group != current):
+            yield waiting, _window(source, starts, sizes, pool)
+            waiting, starts, sizes, total, count, limit = [], [], [], 0, 0, min(2 * limit, window_bytes)
+        waiting.append(samples)
+        starts.append(pointers)
+        sizes.append(lengths)
+        total, count, current = total + int(lengths.sum()), count + len(samples), group
     if waiting:
         yield waiting, _window(source, starts, sizes, pool)
-    if error is not None:
+    if errors:  # its turn comes after what waited
+        raise errors.pop()
+
+
+def _until_error(items: Iterator[Item], errors: list[Exception]) -> Iterator[Item]:
+    """The items up to an exception, which is put into `errors`: no variable, which its traceback would hold."""
+    while True:
         try:
-            raise error
-        finally:  # its traceback holds this frame
-            error = None
+            item = next(items, None)
+        except Exception as raised:
+            errors.append(raised)
+            return
+        if item is None:
+            return
+        yield item
+
+
+def _extents(
+    source: FileSource, batches: Iterator[tuple[np.ndarray, int | None]], fields: Collection[str]
+) -> Iterator[tuple[np.ndarray, int | None, np.ndarray, np.ndarray]]:
+    """Of every batch its samples and group, and where its bytes begin and how many they are."""
+    for samples, group in batches:
+        pointers = _pointers(source, samples, fields)
+        found = source.extents.of(pointers)
+        yield samples, group, pointers, found.sizes if found.behind is None else found.sizes + found.behind
 
 
 def _pointers(source: FileSource, samples: np.ndarray, fields: Collection[str]) -> np.ndarray:

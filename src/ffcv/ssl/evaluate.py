@@ -89,11 +89,15 @@ def parts(config: Config) -> Parts:
         return train, held_out
     everything = _with_images(config.data.train, config)
     number = len(everything)
+    if number == 0:
+        raise ConfigError(f"{everything.path}: has no images to train on")
     cut = round(number * config.data.held_out)
     order = np.random.default_rng(config.seed).permutation(number)
     train, held_out = np.sort(order[cut:]), np.sort(order[:cut])
     if len(train) == 0:
-        raise ConfigError(f"{config.data.train}: {number} images leave none to train on (data.held_out={cut / number})")
+        raise ConfigError(
+            f"{config.data.train}: {number} images leave none to train on (data.held_out={cut / number:g})"
+        )
     return replace(everything, indices=train), replace(everything, indices=held_out)
 
 

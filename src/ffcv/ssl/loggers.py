@@ -39,7 +39,7 @@ class CsvFile:
     resumed run will write again.
 
     Attributes:
-        kept: the rows that were there already, as text.
+        kept: the rows that were there already, as text, until its user lets go of them.
     """
 
     def __init__(self, path: Path, key: str, start: int) -> None:
@@ -175,7 +175,7 @@ class TensorBoardLogger(Logger):
             raise ConfigError(
                 "logging.tensorboard needs the package tensorboard: pip install 'ffcv-ssl[tensorboard]'"
             ) from None
-        # Steps from here on that an interrupted or overwritten run left behind are hidden.
+        # Steps from here on that an interrupted run left behind are hidden.
         self._writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def step(self, row: Row) -> None:

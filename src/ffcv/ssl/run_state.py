@@ -70,8 +70,8 @@ class RunState:
             self._load(state, path)
         self._fabric.barrier()  # nobody reads any more
         if self._fabric.is_global_zero:
-            for name in self._left_by_another_run(path):
-                self.path.with_name(name).unlink(missing_ok=True)
+            for left in self._left_by_another_run(path):
+                left.unlink(missing_ok=True)
             checkpoint.remove_halves(self.path.parent)
         if state is None:
             self._seed(0)
@@ -85,12 +85,15 @@ class RunState:
             self._seed(state["step"])
         return Position(int(state["step"]), int(state["epoch"]))
 
-    def _left_by_another_run(self, path: Path | None) -> tuple[str, ...]:
+    def _left_by_another_run(self, path: Path | None) -> list[Path]:
         """Files in the folder that are none of the run that begins, or goes on from `path`."""
-        if path is None or path.resolve().parent != self.path.resolve().parent:
-            return ("last.ckpt", "diverged.ckpt", "steps.csv", "epochs.csv", "wandb-run-id.txt")
+        if not _goes_on(path, self.path):
+            names = ("last.ckpt", "diverged.ckpt", "steps.csv", "epochs.csv", "wandb-run-id.txt")
+            is_a_runs = self.path.with_name("steps.csv").exists()  # else TensorBoard's files are somebody else's
+            events = self.path.parent.glob("events.out.tfevents.*") if is_a_runs else ()
+            return [*map(self.path.with_name, names), *events]
         # An earlier checkpoint of the same run: what came after it is made again.
-        return () if path.resolve() == self.path.resolve() else ("last.ckpt",)
+        return [] if path is None or path.resolve() == self.path.resolve() else [self.path]
 
     def _load(self, state: dict[str, Any], path: Path) -> None:
         for name, part in self._parts.items():
@@ -125,12 +128,16 @@ def resumed_from(config: Config) -> Path | None:
 def require_free_folder(config: Config) -> None:
     """Raise a `ConfigError` if the run would replace another one's checkpoint without having been told to."""
     own, source = Path(config.logging.folder) / "last.ckpt", resumed_from(config)
-    goes_on = source is not None and source.resolve().parent == own.resolve().parent
-    if own.is_file() and not goes_on and not config.logging.overwrite:
+    if own.is_file() and not _goes_on(source, own) and not config.logging.overwrite:
         raise ConfigError(
             f"{own.parent} has a run already (last.ckpt): go on with it by --resume auto, choose another "
             "--logging.folder, or replace it by --logging.overwrite true"
         )
+
+
+def _goes_on(source: Path | None, own: Path) -> bool:
+    """Whether a run whose last checkpoint is `own` begins with a checkpoint of the same folder."""
+    return source is not None and source.resolve().parent == own.resolve().parent
 
 
 def _from_all_ranks(item: Any) -> list[Any]:

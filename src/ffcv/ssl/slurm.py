@@ -27,10 +27,12 @@ class Job:
     Attributes:
         config: of the run.
         work: what to do with it.
+        replaced: when the last.ckpt that the folder had at submission was written, nanoseconds; None without one.
     """
 
     config: Config
     work: Callable[[Config], None]
+    replaced: int | None = None
 
     def __call__(self) -> None:
         import submitit
@@ -38,7 +40,7 @@ class Job:
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         restarted = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # the cluster requeued it by itself
         try:
-            self.work(_resuming(self.config) if restarted else self.config)
+            self.work(self._resuming() if restarted else self.config)
         except Interrupted as stopped:
             print(stopped, file=sys.stderr)
             # Not after SIGTERM, which also comes from scancel: who cancels a job does not want it back.
@@ -50,7 +52,12 @@ class Job:
         """The same run, going on from its last checkpoint."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(Job(_resuming(self.config), self.work))
+        return submitit.helpers.DelayedSubmission(replace(self, config=self._resuming()))
+
+    def _resuming(self) -> Config:
+        """From its own last checkpoint; before there is one, as it was begun, which may be from another run's."""
+        has_own = _last_checkpoint(self.config) not in (None, self.replaced)
+        return replace(self.config, resume="auto") if has_own else self.config
 
 
 def submit(config: Config, work: Callable[[Config], None]) -> Any:
@@ -83,10 +90,12 @@ def submit(config: Config, work: Callable[[Config], None]) -> Any:
         slurm_additional_parameters=dist.slurm,
     )
     config.training.images_at_once(dist.nodes * processes)
-    return executor.submit(Job(config, work))
+    return executor.submit(Job(config, work, _last_checkpoint(config)))
 
 
-def _resuming(config: Config) -> Config:
-    """From its own last checkpoint; before there is one, as it was begun, which may be from another run's."""
-    started = (Path(config.logging.folder) / "last.ckpt").is_file()
-    return replace(config, resume="auto") if started else config
+def _last_checkpoint(config: Config) -> int | None:
+    """When the folder's last.ckpt was written, nanoseconds; None if there is none."""
+    try:
+        return (Path(config.logging.folder) / "last.ckpt").stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

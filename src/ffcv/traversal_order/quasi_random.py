@@ -79,9 +79,10 @@ class QuasiRandom(TraversalOrder):
     def _groups(self, epoch: int, selection: Selection) -> tuple[Pages, np.ndarray, np.ndarray, np.ndarray]:
         """The pages; of the epoch's first, second, ... page its end in `Pages`, and its end in the epoch; where groups
         of pages end in the epoch."""
-        if self._pages is None or self._pages[0] is not selection:  # `loader.indices` may be assigned
-            self._pages = selection, Pages.of(self._page_numbers(selection))
-        pages = self._pages[1]
+        found = self._pages
+        if found is None or found[0] is not selection:  # `loader.indices` may be assigned
+            found = self._pages = selection, Pages.of(self._page_numbers(selection))
+        pages = found[1]
         order = permute(self.seed, stream_id("pages"), epoch, len(pages.counts), np.arange(len(pages.counts)))
         ends = np.cumsum(pages.counts[order])
         lasts = np.append(np.arange(self.pages_in_flight, len(order), self.pages_in_flight), len(order)) - 1

@@ -52,7 +52,7 @@ class Sampled(TraversalOrder):
 def _index(value: Any) -> int:
     """What a sampler gives, refused where a conversion would only make some index of it: of a mask, 0 and 1."""
     try:
-        if not isinstance(value, bool) and getattr(value, "dtype", None) is not torch.bool:
+        if not isinstance(value, bool | np.bool_) and getattr(value, "dtype", None) is not torch.bool:
             return operator.index(value)
     except TypeError:
         pass

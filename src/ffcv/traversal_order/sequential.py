@@ -38,7 +38,6 @@ class SequentialContiguous(Sequential):
     def sample_order(self, epoch: int) -> LazyOrder:
         size, select = self.loader.selection.size, self.loader.selection.at
         parts = self._parts(epoch)
-        self._begun = epoch, parts  # whatever batch size the loader is given meanwhile
         return LazyOrder(size, lambda positions: select(parts.spread(positions, size)))
 
     def state_dict(self, epoch: int) -> dict[str, Any]:

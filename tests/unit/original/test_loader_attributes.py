@@ -91,6 +91,35 @@ def test_an_epoch_that_was_begun_with_another_batch_size_goes_on(numbers: Path) 
     assert [batches_of(loader) for loader in two] == left
 
 
+def test_looking_at_an_order_changes_nothing(numbers: Path) -> None:
+    order = OrderOption.SEQUENTIAL_CONTIGUOUS
+    looked, other = (loader_of(numbers, order=order, rank=1, world_size=2) for _ in range(2))
+    looked.next_traversal_order()
+    iter(looked).close()  # is no epoch
+    for loader in (looked, other):
+        loader.batch_size = 7
+    assert batches_of(looked) == batches_of(other)
+
+    four = loader_of(numbers, order=order, rank=0, world_size=4)
+    iterator = iter(four)
+    next(iterator)
+    for loader in (looked, other):
+        loader.load_state_dict(four.state_dict())
+    assert len(looked.first_traversal_order)
+    looked.next_traversal_order()
+    assert batches_of(looked) == batches_of(other)
+
+
+def test_a_derived_class_may_assign_before_ours_begins(numbers: Path) -> None:
+    class Early(Loader):
+        def __init__(self, path: Path, batch_size: int, **options: Any) -> None:
+            self.batch_size, self.drop_last = batch_size, True
+            super().__init__(path, batch_size, **options)
+
+    loader = Early(numbers, 4, pipelines=NUMBERS_ONLY, drop_last=False)
+    assert (loader.batch_size, loader.drop_last) == (4, False)
+
+
 def test_epochs_may_be_set(numbers: Path) -> None:
     loader = loader_of(numbers)
     epochs = [flat(batches_of(loader)) for _ in range(3)]
@@ -128,10 +157,26 @@ def test_the_order_may_be_replaced(numbers: Path) -> None:
     assert loader.first_traversal_order.tolist() == list(range(24, -1, -1))
     loader.traversal_order = Backwards(loader, 20)
     assert len(loader) == 2
+
+
+def test_a_loader_whose_order_was_replaced_cannot_be_pickled(numbers: Path) -> None:
+    loader = loader_of(numbers)
+    loader.traversal_order = Backwards(loader)
     with pytest.raises(
         TypeError, match=r"traversal_order was replaced \(Backwards\) cannot be pickled: pass the order"
     ):
         pickle.dumps(loader)
+
+
+class FromTheEnd(Loader):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.traversal_order = Backwards(self)
+
+
+def test_a_class_whose_loaders_replace_their_order_can_be_pickled(numbers: Path) -> None:
+    loader = FromTheEnd(numbers, 4, pipelines=NUMBERS_ONLY)
+    assert batches_of(pickle.loads(pickle.dumps(loader))) == batches_of(loader)
 
 
 def test_a_replaced_order_stays_when_the_seed_is_another(numbers: Path) -> None:

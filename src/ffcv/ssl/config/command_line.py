@@ -72,9 +72,9 @@ def to_yaml(config: Config) -> str:
     values[config.method] = values.pop("options") or {}
 
     class Dumper(yaml.SafeDumper):
-        """Also quotes texts such as 1e-3, which are numbers to jsonargparse and to YAML 1.2, but not to YAML 1.1."""
+        """Also quotes texts such as 1e-3 or 1.5e3, which are numbers to jsonargparse and YAML 1.2, not to YAML 1.1."""
 
-    number = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
+    number = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
     Dumper.add_implicit_resolver("tag:yaml.org,2002:float", number, [*"-+0123456789"])
     return yaml.dump(_plain(values), Dumper=Dumper, sort_keys=False)
 
