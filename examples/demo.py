@@ -137,7 +137,7 @@ def fit_into(settings: Config, minutes: float, epochs: int | None) -> Config:
         epochs, minutes, rate = epochs_within(settings, minutes)
         if epochs < training.epochs:
             console.print(f"   {rate:,.0f} images/s: {epochs} of the recipe's {training.epochs} epochs fit in time")
-    return replace(settings, training=replace(training, epochs=epochs, max_minutes=max(minutes, 1e-9)))
+    return replace(settings, training=replace(training, epochs=epochs, max_minutes=minutes))
 
 
 def draw_views(settings: Config, path: Path, rows: int = 8, columns: int = 5, cell: int = 96) -> None:

@@ -46,7 +46,7 @@ def test_else_as_many_as_fit_with_a_fifth_to_spare(
     assert len(evaluate.parts(settings)[0]) == 240
     found = trial.epochs_within(settings, minutes)
     assert found.epochs == epochs
-    assert found.minutes == pytest.approx(max(0, minutes - 0.5))
+    assert found.minutes == pytest.approx(max(1e-3 / 60, minutes - 0.5))
     assert found.images_per_s == 100
     only = tried[0]
     assert (only.training.max_minutes, only.evaluation.labels_per_class) == (None, None)

@@ -17,6 +17,9 @@ _BATCHES = 10
 _SHARE = 0.8
 """Of the time that is left after the trial: machines become slower, too."""
 
+_LEAST_S = 1e-3
+"""Is left, so that `training.max_minutes` can be it: then one epoch is trained."""
+
 
 class Trial(NamedTuple):
     """What a trial says.
@@ -59,5 +62,5 @@ def epochs_within(config: Config, minutes: float) -> Trial:
             )
         )
         rate = float(history.read(Path(folder)).epochs["images_per_s"][-1])
-    left_s = max(60 * minutes - (time.monotonic() - began), 0.0)
+    left_s = max(60 * minutes - (time.monotonic() - began), _LEAST_S)
     return Trial(max(1, min(training.epochs, int(_SHARE * left_s * rate / images))), left_s / 60, rate)
