@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import resource
@@ -189,6 +190,20 @@ def test_extract_to_a_disk_that_fills_up_names_the_file(tmp_path: Path, capsys: 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert_one_line_error(status, error, f"{full / 'samples.csv'}: File too large; free space")
+
+
+def test_extract_blames_the_disk_for_its_own_errors_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder = everything(tmp_path / "all.beton"), tmp_path / "folder"
+
+    def refuse(self: Path, data: bytes) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    status, _, error = run(capsys, "extract", path, folder)
+    assert_one_line_error(status, error, folder, ": Permission denied")
+    assert "free space" not in error
 
 
 def test_extract_names_what_fails_and_gives_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

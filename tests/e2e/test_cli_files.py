@@ -221,6 +221,18 @@ def test_verify_waits_for_no_blocks_after_an_exception(file: Path, monkeypatch: 
     assert len(seen) < 1000
 
 
+@pytest.mark.parametrize("message", ["", "std::bad_alloc"])
+def test_lack_of_memory_is_one_sentence(
+    file: Path, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> list[verify.Problem]:
+        raise MemoryError(message)
+
+    monkeypatch.setattr(verify, "_decode", fail)
+    status, _, error = run(capsys, "verify", file, "--decode")
+    assert_one_line_error(status, error, "not enough memory: end other programs")
+
+
 def test_verify_reports_bytes_that_the_disk_does_not_give(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

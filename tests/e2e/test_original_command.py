@@ -112,6 +112,7 @@ def test_a_ramp_that_ends_where_it_starts_is_a_step(script: Any, line: str, side
 def test_sgd_has_plain_momentum(script: Any) -> None:
     optim = parsed(script, REQUIRED + "--training.optimizer sgd --training.momentum 0.8").optim
     assert (optim.name, optim.momentum, optim.nesterov) == ("sgd", 0.8, False)
+    assert parsed(script, REQUIRED).optim.nesterov  # as before: runs with AdamW that were begun then can go on
 
 
 def test_a_cluster(script: Any) -> None:

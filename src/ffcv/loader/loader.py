@@ -149,7 +149,7 @@ class Loader(OriginalLoader):
         self._next = self._reached = Position()
         self._check_cut(self._cut, callers=2)
         options |= own_arguments(options, self.selection.indices)
-        self._latest: Pass | None = None  # the one that `_reached` is about; None: nothing has begun since
+        self._latest = None
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
         self._closed = False
 
@@ -353,14 +353,6 @@ class Loader(OriginalLoader):
 
     def _views(self) -> list[View]:
         return build_views(self.reader, self.pipeline_specs, self.seed)
-
-    def _next_epoch(self) -> int:
-        return self._next.epoch
-
-    def _epoch_under_way(self) -> int | None:
-        """The epoch that the latest iterator is in, None where it is over or none has begun."""
-        is_under_way = self._latest is not None and self._reached.epoch < self._next.epoch
-        return self._reached.epoch if is_under_way else None
 
     def _length(self, epoch: int) -> int:
         """Samples in an epoch. Orders that have to be made to be counted are made once an epoch for that."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ffcv.loader.cut import Cut
 from ffcv.loader.options import check_indices, whole
+from ffcv.loader.position import Pass, Position
 from ffcv.loader.selection import Selection, take
 from ffcv.pipeline.plan import Plan
 from ffcv.pipeline.spec import PipelineSpec
@@ -40,6 +41,9 @@ class OriginalLoader(ABC):
     traversal_order: TraversalOrder
     _args: dict[str, Any]  # FFCV's name, too: what the loader was made of
     _cut: Cut
+    _next: Position  # where the next iteration begins
+    _reached: Position  # by the latest one
+    _latest: Pass | None  # None: nothing has begun since `_next` was set
     _made_order: TraversalOrder  # of the arguments
     _counted: tuple[TraversalOrder, int, int] | None  # of an epoch of an order: how many samples it has
 
@@ -56,7 +60,7 @@ class OriginalLoader(ABC):
     @property
     def next_epoch(self) -> int:
         """The epoch of the next iteration; assigning is `set_epoch`."""
-        return self._next_epoch()
+        return self._next.epoch
 
     @next_epoch.setter
     def next_epoch(self, epoch: int) -> None:
@@ -85,7 +89,9 @@ class OriginalLoader(ABC):
             return
         cut = replace(self._cut, **changes)
         self._check_cut(cut, callers=4)
-        if (epoch := self._epoch_under_way()) is not None:  # its order may depend on the cut that it began with
+        epoch = self._reached.epoch
+        if self._latest is not None and epoch < self._next.epoch:
+            # This epoch is under way, and its order may depend on the cut that it began with.
             self.traversal_order.load_state_dict(epoch, self.traversal_order.state_dict(epoch))
         self._cut = cut
         self._args.update(changes)
@@ -131,12 +137,6 @@ class OriginalLoader(ABC):
 
     @abstractmethod
     def set_epoch(self, epoch: int) -> None: ...
-
-    @abstractmethod
-    def _next_epoch(self) -> int: ...
-
-    @abstractmethod
-    def _epoch_under_way(self) -> int | None: ...
 
     @abstractmethod
     def _views(self) -> list[View]: ...
