@@ -10,7 +10,7 @@ from torch.utils.data import DistributedSampler
 from ffcv import Loader, OrderOption
 from ffcv.loader.cut import Cut
 from ffcv.traversal_order import TraversalOrder
-from small_files import batches_of, flat, loader_of
+from small_files import NUMBERS_ONLY, batches_of, flat, loader_of
 
 COUNT = 103
 
@@ -56,8 +56,13 @@ def test_global_batches_do_not_depend_on_the_number_of_ranks(numbers: Path, orde
 
 
 def test_ranks_that_would_disagree_are_warned_of(numbers: Path) -> None:
-    with pytest.warns(UserWarning, match="has 7 samples for 8 ranks: ranks from 7 on get one batch less"):
-        loader_of(numbers, 12, rank=0, world_size=8)
+    less = "has 7 samples for 8 ranks: ranks from 7 on get one batch less"
+    with pytest.warns(UserWarning, match=less) as made:
+        Loader(numbers, 12, seed=0, rank=0, world_size=8, drop_last=False, pipelines=NUMBERS_ONLY)
+    loader = loader_of(numbers, 8, rank=0, world_size=8)
+    with pytest.warns(UserWarning, match=less) as changed:
+        loader.batch_size = 12
+    assert [warning.filename for warning in (*made, *changed)] == [__file__] * 2  # where the user is
     loader_of(numbers, 12, rank=0, world_size=8, pad=True)
     with pytest.raises(ValueError, match="on_error='skip' makes batches smaller on the rank"):
         loader_of(numbers, 12, rank=0, world_size=8, on_error="skip")

@@ -147,7 +147,7 @@ class Loader(OriginalLoader):
         self.pipeline_specs = resolve(self.reader, pipelines, custom_field_mapper)
         self._build()
         self._next = self._reached = Position()
-        self._check_cut(self._cut, callers=2)
+        self._check_cut(self._cut, between=2)
         options |= own_arguments(options, self.selection.indices)
         self._latest = None
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()

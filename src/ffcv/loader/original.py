@@ -88,7 +88,7 @@ class OriginalLoader(ABC):
         if "_cut" not in vars(self):  # a derived class assigns before it calls our __init__, which has the last word
             return
         cut = replace(self._cut, **changes)
-        self._check_cut(cut, callers=4)
+        self._check_cut(cut, between=3)
         epoch = self._reached.epoch
         if self._latest is not None and epoch < self._next.epoch:
             # This epoch is under way, and its order may depend on the cut that it began with.
@@ -96,9 +96,9 @@ class OriginalLoader(ABC):
         self._cut = cut
         self._args.update(changes)
 
-    def _check_cut(self, cut: Cut, callers: int) -> None:
-        """`callers`: how many functions of ours lie between the user's and the check."""
-        cut.check(self._length(self.next_epoch), self._args["on_error"], self.selection.size, callers + 1)
+    def _check_cut(self, cut: Cut, between: int) -> None:
+        """`between`: how many functions of ours lie between the user's and the check, this one among them."""
+        cut.check(self._length(self.next_epoch), self._args["on_error"], self.selection.size, between + 2)
 
     def _assigned_order(self) -> TraversalOrder | None:
         """The order that the user has put in the place of ours."""
