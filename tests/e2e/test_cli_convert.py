@@ -45,6 +45,8 @@ def test_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # One after the other, or all at once: the same bytes.
     whole = everything(tmp_path / "whole.beton", count=9)
     assert contents(out) == contents(whole)
+    assert run(capsys, "merge", "--overwrite", out, b)[0] == 0
+    assert contents(out) == contents(b)
 
 
 def test_merge_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +59,10 @@ def test_merge_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert_one_line_error(status, stderr, "only files with the same fields can be merged")
     status, _, stderr = run(capsys, "merge", a, a)
     assert status == 2
+    before = a.read_bytes()
+    status, _, stderr = run(capsys, "merge", a, other_classes)  # `ffcv merge *.beton`
+    assert_one_line_error(status, stderr, a, "is there already", "--overwrite")
+    assert a.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["a.beton", "b.beton", "c.beton"]
 
 

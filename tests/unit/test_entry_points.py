@@ -234,7 +234,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert not Reader(out).largest_entry_points
     for options in ((), ("--max-resolution", "100"), ("--quality", "80"), ("--restart-markers",)):
         assert run(capsys, "write", folder.parent, out, *options)[0] == 0
-        assert run(capsys, "merge", merged, out, out)[0] == 0
+        assert run(capsys, "merge", "--overwrite", merged, out, out)[0] == 0
         for path in (out, merged):
             reader = Reader(path)
             for row in reader.metadata["image"]:

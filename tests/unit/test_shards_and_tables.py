@@ -133,6 +133,9 @@ def test_shards_that_end_too_early_are_refused(tmp_path: Path) -> None:
     path.write_bytes(content[: last.offset] + b"x" * 512 + content[last.offset + 512 :])
     with pytest.raises(SourceError, match="no end of the archive at byte"):
         open_source(str(path))
+    path.write_bytes(content + content)  # by `cat`
+    with pytest.raises(SourceError, match=r"more follows the archive's end at byte \d+: if archives were joined"):
+        open_source(str(path))
 
 
 def test_parquet_files_of_different_columns(tmp_path: Path) -> None:

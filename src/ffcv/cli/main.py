@@ -120,13 +120,14 @@ def _write(
 def _merge(
     out: Annotated[Path, typer.Argument(help="The .beton file to write.", show_default=False)],
     files: Annotated[list[Path], typer.Argument(help="The .beton files to merge, in this order.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
     custom_field: _CustomField = None,
 ) -> None:
     """Write the samples of several .beton files with the same fields into one, as they are stored."""
     from ffcv.cli.custom_fields import custom_fields
     from ffcv.cli.write import merge
 
-    merge(files, out, custom_fields(custom_field or ()))
+    merge(files, out, overwrite, custom_fields(custom_field or ()))
 
 
 @app.command("info")

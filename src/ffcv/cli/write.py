@@ -104,10 +104,16 @@ def write(source: str, out: Path, options: WriteOptions) -> None:
     write_source(dataset, out, options, options.manifest())
 
 
-def merge(files: Sequence[Path], out: Path, custom_fields: Mapping[str, type[Field]]) -> None:
-    """Writes the samples of several files into one, as they are stored."""
+def merge(files: Sequence[Path], out: Path, overwrite: bool, custom_fields: Mapping[str, type[Field]]) -> None:
+    """Writes the samples of several files into one, as they are stored.
+
+    A file that is there is not replaced unasked: OUT is one of those to merge where it was forgotten,
+    `ffcv merge *.beton`.
+    """
     if any(out.resolve() == file.resolve() for file in files):
         raise typer.BadParameter(f"{out} is one of the files to merge; choose another name", param_hint="OUT")
+    if out.is_file() and not overwrite:
+        raise SourceError(f"{out}: is there already; give another name for OUT, or --overwrite to replace it")
     write_source(BetonSource(files, custom_fields=custom_fields), out, WriteOptions(), {})
 
 

@@ -126,9 +126,15 @@ def _samples_of(number: int, shard: str) -> list[tuple[str, dict[str, _Part]]]:
 
 def _check_end(shard: str, end: int) -> None:
     """Makes sure that what follows the last member, at `end`, is the archive's end: `tarfile` takes a damaged or
-    truncated header for it."""
+    truncated header for it. And that it is the file's, too."""
     with open(shard, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(end)
         if size < end or any(file.read(tarfile.BLOCKSIZE)):
             raise tarfile.ReadError(f"no end of the archive at byte {end}")
+        while padding := file.read(1 << 20):
+            if padding.count(0) < len(padding):
+                raise tarfile.ReadError(
+                    f"more follows the archive's end at byte {end}: if archives were joined by 'cat', give them one by "
+                    "one, or join them by 'tar --concatenate'"
+                )

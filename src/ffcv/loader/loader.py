@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ffcv import _core
-from ffcv.cores import available_cores
 from ffcv.fields.base import Field
 from ffcv.loader.bad_samples import BadSamples, OnError
 from ffcv.loader.building import build_views, gpus_of, own_arguments, resolve, unknown
@@ -26,7 +25,6 @@ from ffcv.loader.ranks import agree_on_seed, find_ranks
 from ffcv.loader.selection import Selection
 from ffcv.loader.slots import SlotPool
 from ffcv.loader.state import STATE_FORMAT, apply_state
-from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.plan import Plan
 from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.steps import BatchKey
@@ -122,18 +120,17 @@ class Loader(OriginalLoader):
         if options["path"] is None:
             raise ValueError("Loader needs the path of a .beton file as its first argument")
         batch_size = whole("batch_size", batch_size, least=1)
-        num_workers = whole("num_workers", num_workers)
         self.batches_ahead = max(1, whole("batches_ahead", batches_ahead))
         self.ahead_bytes = whole("ahead_bytes", ahead_bytes)
         seed = None if seed is None else whole("seed", seed)
-        self._args = options
+        self._args, self._renderers = options, {}
+        self.num_workers = num_workers
         self.reader = Reader(options["path"], custom_fields=dict(custom_fields or {}))
         for name in custom_fields or {}:
             if name not in self.reader.field_names:
                 raise ValueError(f"custom_fields: {unknown(name, self.reader.field_names)}")
         self.path = self.fname = self.reader.path
         options["path"] = os.path.abspath(self.path)  # opened again by `filter` and where it is unpickled
-        self.num_workers = available_cores() if num_workers < 1 else num_workers
         self.os_cache = default_os_cache() if os_cache is None else bool(os_cache)
         self.selection = Selection(check_indices(indices, self.reader.num_samples), self.reader.num_samples)
         self.rank, self.world_size = ranks = find_ranks(distributed, rank, world_size)
@@ -142,7 +139,6 @@ class Loader(OriginalLoader):
         self._cut = Cut(batch_size, self.rank, self.world_size, drop_last, pad)
         if sampler is not None and indices is not None:
             raise ValueError("sampler= already chooses the samples: pass either it or indices=")
-        Compiler.num_threads = self.num_workers
         self.recompile = recompile
         self.pipeline_specs = resolve(self.reader, pipelines, custom_field_mapper)
         self._build()
@@ -343,7 +339,6 @@ class Loader(OriginalLoader):
         self.plan = Plan(self.reader, views, options["return_params"], options["return_indices"])
         self.reader.forget_allocations()  # the plan has taken what it needs
         self.bad_samples = BadSamples(options["on_error"], self.seed)
-        self._renderers: dict[int, _core.Renderer] = {}
         self._streams = SideStreams(gpus_of(views))
         rendered = sum(isinstance(view, ImageView) for view in views)
         # one more batch than lie ahead: that which its user has just let go

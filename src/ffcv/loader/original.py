@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ffcv import _core
+from ffcv.cores import available_cores
 from ffcv.loader.cut import Cut
 from ffcv.loader.options import check_indices, whole
 from ffcv.loader.position import Pass, Position
 from ffcv.loader.selection import Selection, take
+from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.plan import Plan
 from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.views import View
@@ -41,6 +44,8 @@ class OriginalLoader(ABC):
     traversal_order: TraversalOrder
     _args: dict[str, Any]  # FFCV's name, too: what the loader was made of
     _cut: Cut
+    _num_workers: int
+    _renderers: dict[int, _core.Renderer]  # by process
     _next: Position  # where the next iteration begins
     _reached: Position  # by the latest one
     _latest: Pass | None  # None: nothing has begun since `_next` was set
@@ -67,6 +72,20 @@ class OriginalLoader(ABC):
         self.set_epoch(epoch)
 
     @property
+    def num_workers(self) -> int:
+        """Threads that decode and transform. Others may be assigned between epochs; below 1 is all cores."""
+        return self._num_workers
+
+    @num_workers.setter
+    def num_workers(self, num_workers: int) -> None:
+        num_workers = whole("num_workers", num_workers)
+        if "_args" not in vars(self):  # a derived class assigns before it calls our __init__, which has the last word
+            return
+        self._num_workers = Compiler.num_threads = available_cores() if num_workers < 1 else num_workers
+        self._args["num_workers"] = num_workers
+        self._renderers.clear()
+
+    @property
     def batch_size(self) -> int:
         """Samples in a batch of this rank. Another may be assigned between epochs."""
         return self._cut.batch_size
@@ -85,7 +104,7 @@ class OriginalLoader(ABC):
         self._recut(drop_last=drop_last)
 
     def _recut(self, **changes: Any) -> None:
-        if "_cut" not in vars(self):  # a derived class assigns before it calls our __init__, which has the last word
+        if "_cut" not in vars(self):  # as above
             return
         cut = replace(self._cut, **changes)
         self._check_cut(cut, between=3)
@@ -115,8 +134,14 @@ class OriginalLoader(ABC):
     @indices.setter
     def indices(self, indices: Sequence[int] | np.ndarray) -> None:
         chosen = check_indices(indices, self.reader.num_samples)
-        self.selection, self._args["indices"] = Selection(chosen, self.reader.num_samples), chosen
-        self._counted = None
+        before = self.selection
+        self.selection, self._counted = Selection(chosen, self.reader.num_samples), None
+        try:
+            self._check_cut(self._cut, between=2)
+        except ValueError:
+            self.selection, self._counted = before, None
+            raise
+        self._args["indices"] = chosen
 
     def next_traversal_order(self) -> np.ndarray:
         """The dataset indices that this rank gets in the next epoch, with those of a last short batch: int64 [N]."""

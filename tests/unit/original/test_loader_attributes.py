@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ffcv import Loader, OrderOption
+from ffcv.cores import available_cores
 from ffcv.fields.decoders import IntDecoder
 from ffcv.loader.loader import DEFAULT_OS_CACHE, ORDER_TYPE
 from ffcv.pipeline import Compiler, PipelineSpec
@@ -54,6 +55,26 @@ def test_indices_may_be_set(numbers: Path, order: OrderOption) -> None:
     assert flat(batches_of(loader)) == [1]
     with pytest.raises(ValueError, match=r"indices must be within 0\.\.29"):
         loader.indices = [30]
+
+
+def test_too_few_indices_for_a_batch_are_refused(numbers: Path) -> None:
+    loader = loader_of(numbers, drop_last=True)
+    with pytest.raises(ValueError, match="batch_size 4 is more than the 3 samples"):
+        loader.indices = [7, 8, 9]
+    assert loader.indices.tolist() == list(range(COUNT))
+    assert len(batches_of(loader)) == len(loader) == COUNT // 4
+
+
+def test_the_number_of_threads_may_change_between_epochs(numbers: Path) -> None:
+    loader, other = loader_of(numbers, num_workers=1), loader_of(numbers, num_workers=1)
+    for threads in (3, 1, -1):
+        loader.num_workers = threads
+        assert loader.num_workers == (available_cores() if threads < 1 else threads)
+        assert loader._maker().renderer.num_threads == loader.num_workers
+        assert batches_of(loader) == batches_of(other)
+        assert pickle.loads(pickle.dumps(loader)).num_workers == loader.num_workers
+    with pytest.raises(TypeError, match="num_workers"):
+        loader.num_workers = 1.5  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("order", [OrderOption.RANDOM, OrderOption.QUASI_RANDOM, OrderOption.SEQUENTIAL_CONTIGUOUS])
@@ -113,7 +134,7 @@ def test_looking_at_an_order_changes_nothing(numbers: Path) -> None:
 def test_a_derived_class_may_assign_before_ours_begins(numbers: Path) -> None:
     class Early(Loader):
         def __init__(self, path: Path, batch_size: int, **options: Any) -> None:
-            self.batch_size, self.drop_last = batch_size, True
+            self.batch_size, self.drop_last, self.num_workers = batch_size, True, 2
             super().__init__(path, batch_size, **options)
 
     loader = Early(numbers, 4, pipelines=NUMBERS_ONLY, drop_last=False)
