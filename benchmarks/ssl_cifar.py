@@ -101,8 +101,9 @@ def train_one(method: str, train: Path, val: Path, arguments: argparse.Namespace
         wall, cpu = time.perf_counter(), time.process_time()
         epochs, minutes = arguments.epochs, arguments.minutes
         if epochs is None:
-            epochs, minutes, _ = epochs_within(settings, minutes)
-        settings = replace(settings, training=replace(settings.training, epochs=epochs, max_minutes=minutes))
+            settings = epochs_within(settings, minutes).config
+        else:
+            settings = replace(settings, training=replace(settings.training, epochs=epochs, max_minutes=minutes))
         run = fit(settings)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         last = (Path(folder) / "epochs.csv").read_text().splitlines()

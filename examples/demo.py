@@ -133,11 +133,12 @@ def fit_into(settings: Config, minutes: float, epochs: int | None) -> Config:
     Should the machine become slower afterwards, training stops at the end of an epoch.
     """
     training = settings.training
-    if epochs is None:
-        epochs, minutes, rate = epochs_within(settings, minutes)
-        if epochs < training.epochs:
-            console.print(f"   {rate:,.0f} images/s: {epochs} of the recipe's {training.epochs} epochs fit in time")
-    return replace(settings, training=replace(training, epochs=epochs, max_minutes=minutes))
+    if epochs is not None:
+        return replace(settings, training=replace(training, epochs=epochs, max_minutes=minutes))
+    shorter, rate = epochs_within(settings, minutes)
+    if (epochs := shorter.training.epochs) < training.epochs:
+        console.print(f"   {rate:,.0f} images/s: {epochs} of the recipe's {training.epochs} epochs fit in time")
+    return shorter
 
 
 def draw_views(settings: Config, path: Path, rows: int = 8, columns: int = 5, cell: int = 96) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from digits import arguments, configuration, rows, write
 from ffcv.cli.main import main
 from ffcv.errors import FfcvError
 from ffcv.fields import FloatField, IntField, RGBImageField
-from ffcv.ssl import backbones, config, evaluate, methods, protocols
+from ffcv.ssl import backbones, config, evaluate, methods, protocols, run_state
 from ffcv.ssl.errors import ConfigError, DivergedError
 from ffcv.ssl.feed import Batch, Feed
 from ffcv.ssl.train import fit
@@ -67,6 +71,37 @@ def test_a_folder_with_a_run_is_not_overwritten_by_mistake(digits: Path, tmp_pat
     with pytest.raises(ConfigError, match="has a run already"):  # also when it would go on from elsewhere
         fit(configuration(digits, tmp_path / "a", *one, "--resume", str(tmp_path / "b" / "last.ckpt")))
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+def test_two_runs_at_once_do_not_share_a_folder(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = configuration(digits, tmp_path, "--training.epochs", "1")
+    with closing(Folder(tmp_path)), pytest.raises(ConfigError, match="has a run that is not over: wait for it"):
+        fit(one)
+    assert list(tmp_path.iterdir()) == []
+    fit(one)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for extra in (("--logging.overwrite", "true"), ("--resume", "auto")):
+        with closing(Folder(tmp_path)), pytest.raises(ConfigError, match="has a run that is not over"):
+            fit(configuration(digits, tmp_path, "--training.epochs", "1", *extra))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    fit(configuration(digits, tmp_path, "--training.epochs", "1", "--resume", "auto"))
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(run_state.fcntl, "flock", no_locks)
+    fit(configuration(digits, tmp_path, "--training.epochs", "1", "--logging.overwrite", "true"))
+
+
+class Folder:
+    """A folder that another run is in."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 def test_an_overwritten_run_leaves_nothing_to_resume(

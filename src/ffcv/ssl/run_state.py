@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +45,33 @@ class RunState:
     def __init__(self, config: Config, fabric: Fabric, parts: dict[str, Stateful], own: dict[str, Stateful]) -> None:
         self._config, self._fabric, self._parts, self._own = config, fabric, parts, own
         self.path = Path(config.logging.folder) / "last.ckpt"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other runs out of the folder, from before anything is deleted there until the block is left.
+
+        Raises:
+            ConfigError: another run is in it (not noticed on filesystems without locks).
+        """
+        if not self._fabric.is_global_zero:
+            yield
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            raise ConfigError(
+                f"{self.path.parent} has a run that is not over: wait for it, stop it, or choose another "
+                "--logging.folder"
+            ) from None
+        except OSError:  # a filesystem without locks
+            pass
+        try:
+            yield
+        finally:
+            os.close(folder)
 
     def save(self, at: Position, name: str = "last.ckpt") -> Path:
         """Write the checkpoint; all ranks call it, rank 0 writes."""

@@ -61,7 +61,8 @@ def fit(config: Config) -> Run:
 
     Raises:
         FileNotFoundError: a data file, or the checkpoint to resume from, is missing.
-        ConfigError: the configuration, the data and the checkpoint do not fit together, or the folder has another run.
+        ConfigError: the configuration, the data and the checkpoint do not fit together, or the folder has another run,
+            be it over or not.
         DivergedError: the loss became NaN or infinite; the message gives the step and the learning rate, and
             diverged.ckpt has the state in which it did.
         Interrupted: SIGTERM or SIGUSR2 came; last.ckpt has the state, `resume='auto'` goes on with the next step.
@@ -97,9 +98,8 @@ def _fit(config: Config, signals: StopSignals) -> Run:
         "scaler": fabric.strategy.precision,
     }
     state = RunState(config, fabric, stateful, {"recent": recent})
-    at = state.resume()
 
-    with RunLog(config, feed.steps, at, fabric.is_global_zero, fabric.device) as log:
+    with state.lock(), RunLog(config, feed.steps, at := state.resume(), fabric.is_global_zero, fabric.device) as log:
         for epoch in range(at.epoch, training.epochs):
             batches = log.timed(feed.epoch(epoch))
             for step in range(at.step, (epoch + 1) * feed.steps):
