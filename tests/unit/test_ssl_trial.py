@@ -75,6 +75,14 @@ def test_sizes_change_in_proportion(
     assert found.images_per_s == pytest.approx(epochs * 240 / seconds)
 
 
+def test_a_size_that_was_not_tried_counts_as_the_slowest(digits: Path, tmp_path: Path, tried: list[Config]) -> None:
+    line = ("--training.epochs", "8", "--views.size_schedule", "[[0, 8], [4, 264]]")
+    found = trial.epochs_within(configuration(digits, tmp_path, *line), 0.75)  # 13.5 s: 0.6 and five times 2.4
+    sides = [found.config.views.size_at(epoch) for epoch in range(found.config.training.epochs)]
+    assert sides == [8, 96, 192, 264, 264, 264]
+    assert 96 not in {config.views.size_at(1) for config in tried}
+
+
 def test_it_tries_few_images_of_those_to_train_on(digits: Path, tmp_path: Path, tried: list[Config]) -> None:
     settings = configuration(digits, tmp_path, "--data.val", str(digits), "--training.batch_size", "8")
     trial.epochs_within(settings, 1)

@@ -134,13 +134,15 @@ class OriginalLoader(ABC):
     @indices.setter
     def indices(self, indices: Sequence[int] | np.ndarray) -> None:
         chosen = check_indices(indices, self.reader.num_samples)
-        before = self.selection
-        self.selection, self._counted = Selection(chosen, self.reader.num_samples), None
+        before, self.selection = self.selection, Selection(chosen, self.reader.num_samples)
+        self._counted = None
         try:
             self._check_cut(self._cut, between=2)
         except ValueError:
-            self.selection, self._counted = before, None
+            self.selection = before
             raise
+        finally:
+            self._counted = None  # the order's own `indices` may be assigned next
         self._args["indices"] = chosen
 
     def next_traversal_order(self) -> np.ndarray:

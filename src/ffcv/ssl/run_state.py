@@ -7,7 +7,7 @@ import io
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,18 +59,18 @@ class RunState:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(folder)
-            raise ConfigError(
-                f"{self.path.parent} has a run that is not over: wait for it, stop it, or choose another "
-                "--logging.folder"
-            ) from None
-        except OSError:  # a filesystem without locks
-            pass
-        try:
+            with suppress(OSError):  # a filesystem without locks, or without those of folders
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ConfigError(
+                        f"{self.path.parent} has a run that is not over: wait for it, stop it, or choose another "
+                        "--logging.folder"
+                    ) from None
             yield
         finally:
+            with suppress(OSError):  # forked processes may still hold copies of the descriptor, and the lock with it
+                fcntl.flock(folder, fcntl.LOCK_UN)
             os.close(folder)
 
     def save(self, at: Position, name: str = "last.ckpt") -> Path:
