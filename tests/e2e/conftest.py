@@ -25,3 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     fit(config.parse(line.split()))
     return folder
+
+
+@pytest.fixture(name="digits", scope="module")
+def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of digits to train on."""
+    return digits.write(tmp_path_factory.mktemp("data") / "digits.beton")

@@ -26,11 +26,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("data") / "digits.beton")
-
-
 def test_the_loss_falls_and_the_books_are_kept(digits: Path, tmp_path: Path) -> None:
     extra = ("--training.epochs", "6", "--training.eval_every", "3", "--evaluation.draws", "2")
     settings = configuration(digits, tmp_path, *extra)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from digits import configuration, rows, write
+from digits import configuration, rows
 from ffcv.ssl import run_state
 from ffcv.ssl.errors import ConfigError
 from ffcv.ssl.feed import Feed
@@ -22,11 +22,6 @@ pytestmark = pytest.mark.filterwarnings(
     # lightning-fabric, on machines with a GPU when the run is on the CPU
     "ignore:GPU available but not used"
 )
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("data") / "digits.beton")
 
 
 def test_a_folder_with_a_run_is_not_overwritten_by_mistake(digits: Path, tmp_path: Path) -> None:
