@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from ffcv import _core
 from ffcv.fields.rgb_image import IMAGE_MODES
+from ffcv.pipeline.native_calls import native
 
 __all__ = ["imdecode", "memcpy", "pad", "resize_crop"]
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def memcpy(source: Any, dest: Any) -> None:
@@ -35,13 +33,7 @@ def memcpy(source: Any, dest: Any) -> None:
     dest.reshape(-1).view(np.uint8)[: content.size] = content
 
 
-def _native(function: Function) -> Function:
-    """Marks what calls the core: `Compiler.compile` leaves it as it is, and code that calls it runs as plain Python."""
-    vars(function)["is_native"] = True
-    return function
-
-
-@_native
+@native
 def imdecode(
     source: Any,
     dst: Any,
@@ -88,7 +80,7 @@ def imdecode(
     return 0
 
 
-@_native
+@native
 def resize_crop(source: Any, start_row: int, end_row: int, start_col: int, end_col: int, destination: Any) -> None:
     """Resizes a part of an image by averaging areas, as OpenCV's INTER_AREA.
 
@@ -113,7 +105,7 @@ def resize_crop(source: Any, start_row: int, end_row: int, start_col: int, end_c
     assert not errors  # raw pixels of the size stated
 
 
-@_native
+@native
 def pad(source: Any, start_row: int, end_row: int, start_col: int, end_col: int, destination: Any) -> None:
     """Copies a part of `source` to the top left of `destination`, uint8 [h, w, 3] both, and fills the rest with 0."""
     part = source[start_row:end_row, start_col:end_col]

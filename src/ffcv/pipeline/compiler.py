@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ffcv._forks import ForkSafeLock
+from ffcv.pipeline.native_calls import tell_numba
 
 _PARALLEL = ForkSafeLock()  # numba's own thread pool serves one caller at a time, and may end the process otherwise
 _launched: int | None = None  # the process in which numba has made its threads
@@ -133,4 +134,6 @@ def _threads_stayed_behind() -> bool:
 def _numba() -> Any:
     if importlib.util.find_spec("numba") is None:
         return None
-    return importlib.import_module("numba")
+    numba = importlib.import_module("numba")
+    tell_numba(numba)
+    return numba

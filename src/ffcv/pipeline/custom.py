@@ -13,6 +13,7 @@ import torch
 from ffcv._forks import ForkSafeLock
 from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.compiler import Compiler
+from ffcv.pipeline.native_calls import raising
 from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.state import State
 
@@ -156,7 +157,8 @@ class _Runner:
             arguments.append(np.ascontiguousarray(key.samples, np.int64))
         if self.with_counter:
             arguments.append(key.counter)
-        result = self.code(*arguments)
+        with raising():
+            result = self.code(*arguments)
         if result is None:
             raise TypeError(f"the code of {self.name} returned None; it must return the batch")
         return result

@@ -20,8 +20,6 @@ from ffcv.transforms import CenterCrop, Cutout, RandomHorizontalFlip, Squeeze, T
 
 COUNT = 9
 
-pytestmark = pytest.mark.filterwarnings("ignore:numba cannot compile")  # what calls the core: it runs as plain Python
-
 
 class _Pixels:
     """Decodes each image whole, and hands it to `place`."""
@@ -42,7 +40,7 @@ class _Pixels:
 
     def generate_code(self) -> Callable[..., Any]:
         read, loop, jpg = self.memory_read, Compiler.get_iterator(), IMAGE_MODES["jpg"]
-        decode_one, place = Compiler.compile(imdecode), self.place
+        decode_one, place = Compiler.compile(imdecode), Compiler.compile(self.place)
 
         def decode(indices: Any, memory: Any, metadata: Any, storage_state: Any) -> Any:
             destination, buffers = memory
@@ -120,6 +118,30 @@ def test_resolution_may_grow_between_epochs(beton: Path, compiled: bool) -> None
     for side in (16, 24, 16):
         decoder.output_size = (side, side)
         assert next(iter(loader)).image.shape == (4, side, side, 3)
+
+
+class TooLow(TopLeft):
+    """Asks for a row below the image."""
+
+    @property
+    def place(self) -> Callable[..., Any]:
+        def place(image: Any, out: Any) -> None:
+            resize_crop(image, 0, image.shape[0] + 1, 0, 1, out)
+
+        return place
+
+
+def test_errors_in_parallel_loops_reach_the_caller(beton: Path, compiled: bool) -> None:
+    with pytest.raises(ValueError, match=r"there is no part \[0:\d+, 0:1\] of an image"):
+        images_of(beton, TooLow((8, 8)))
+    assert len(images_of(beton, TopLeft((8, 8)))) == COUNT  # the error was raised once
+
+
+def test_code_that_users_compile_is_told_by_the_result() -> None:
+    numba = pytest.importorskip("numba", reason="numba is optional and not installed")
+    decode = Compiler.compile(imdecode)
+    damaged, out = np.zeros(100, np.uint8), np.zeros((4, 4, 3), np.uint8)
+    assert numba.njit(lambda: decode(damaged, out, 4, 4))() == 1
 
 
 def test_what_imdecode_refuses(beton: Path, tmp_path: Path) -> None:
