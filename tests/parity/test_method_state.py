@@ -42,7 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
 def build(name: str) -> Any:
     torch.manual_seed(0)
     method = methods.load(name)
-    return method(Tiny(), method.Options(**SMALL[name]))
+    return method(Tiny(), method.Options(**SMALL.get(name, {})))
 
 
 def images(sizes: tuple[int, ...] = (16, 16)) -> list[Tensor]:
@@ -68,6 +68,18 @@ def test_the_teacher_follows_exactly_and_learns_nothing_itself(name: str) -> Non
     for old, theirs, new in zip(before, student, method.teacher.parameters(), strict=True):
         torch.testing.assert_close(new.double(), m * old.double() + (1 - m) * theirs.double(), rtol=1e-6, atol=1e-7)
     assert "teacher.network.0.layers.0.weight" in method.state_dict()
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if name != "supervised"])
+def test_whose_statistics_normalise_a_view(name: str) -> None:
+    """As in the authors' code: SimCLR's, SwAV's, DINO's and LeJEPA's put views of one size together."""
+    method, (first, second) = build(name), images()
+    together = name in ("dino", "lejepa", "simclr", "swav")
+    found = [method([first, other]).features for other in (second, 5 * second + 1)]
+    assert torch.equal(*found) is not together
+    if method.targets([first, second]):
+        found = [method.targets([first, other])[0] for other in (second, 5 * second + 1)]
+        assert torch.equal(*found) is not together
 
 
 def test_momentum_schedule() -> None:

@@ -60,6 +60,7 @@ class BarlowTwins(Method):
     """Two views, an MLP projector, and `barlow_twins`."""
 
     Options = Options
+    views_apart = True
 
     def __init__(self, backbone: nn.Module, options: Options) -> None:
         super().__init__(backbone, options)

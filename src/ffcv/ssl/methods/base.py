@@ -50,6 +50,8 @@ class Method(nn.Module, ABC):
 
     Attributes:
         multi_crop: whether the loss takes local views beside the two global ones.
+        views_apart: whether each view passes the networks alone, so that batch normalisation takes its statistics from
+            it, or together with its neighbours of one size; as in the authors' code.
         projector: what `embed` applies; a subclass makes it.
         step: of the running step, from 0, and `total_steps` of the run: set by the trainer before each step, so
             that schedules are functions of it and checkpoints need not hold them.
@@ -57,6 +59,7 @@ class Method(nn.Module, ABC):
 
     Options: ClassVar[type]
     multi_crop: ClassVar[bool] = False
+    views_apart: ClassVar[bool] = False
     projector: nn.Module
 
     def __init__(self, backbone: nn.Module, options: Any) -> None:
@@ -125,20 +128,26 @@ class Method(nn.Module, ABC):
         """Called after every optimiser step (moving averages and the like)."""
         return None
 
+    def passes(self, views: Views) -> list[Tensor]:
+        """What goes through a network together: neighbours of one size, or each view alone (`views_apart`)."""
+        if self.views_apart:
+            return list(views)
+        return [torch.cat(list(group)) for _, group in groupby(views, key=lambda view: view.shape[2:])]
+
     def encode(self, views: Views) -> Tensor:
-        """Views [B, 3, H, W] to representations [V * B, D], in order, in one pass for neighbours of one size."""
-        groups = [list(group) for _, group in groupby(views, key=lambda view: view.shape[2:])]
-        return torch.cat([self.backbone(torch.cat(group)) for group in groups])
+        """Views [B, 3, H, W] to representations [V * B, D], in order."""
+        return torch.cat([self.backbone(images) for images in self.passes(views)])
 
     def forward(self, views: Views, labels: Tensor | None = None) -> Output:
         """Views, V tensors float [B, 3, H, W], to the first one's features and the loss.
 
         `terms` also has 'feature_spread' (`ffcv.ssl.collapse.spread`), which falls to 0 when training collapses.
         """
-        features = self.encode(views)
-        embeddings, layers = self.embed(features)
-        terms = self.loss(embeddings.chunk(len(views)), labels, self.targets(views))
-        batch = len(views[0])
+        features, batch = self.encode(views), len(views[0])
+        embedded = [self.embed(part) for part in features.split(batch if self.views_apart else len(features))]
+        embeddings = [view for part, _ in embedded for view in part.split(batch)]
+        layers = embedded[0][1]
+        terms = self.loss(embeddings, labels, self.targets(views))
         first = features[:batch].detach().float()
         return Output(
             first, {**terms, "feature_spread": spread(first)}, tuple(layer[:batch].float() for layer in layers)
@@ -163,7 +172,7 @@ class TaughtMethod(Method):
 
     def targets(self, views: Views) -> Views:
         """Of the two global views."""
-        return self.teacher(torch.cat(list(views[:2]))).chunk(2)
+        return torch.cat([self.teacher(images) for images in self.passes(views[:2])]).chunk(2)
 
     def after_step(self, step: int, total_steps: int) -> None:
         momentum = momentum_at(step, total_steps, self.options.momentum)

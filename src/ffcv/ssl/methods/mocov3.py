@@ -51,6 +51,7 @@ class MoCoV3(TaughtMethod):
     """Two views, a projector, a predictor, and a teacher that follows backbone and projector."""
 
     Options = Options
+    views_apart = True
 
     def __init__(self, backbone: nn.Module, options: Options) -> None:
         super().__init__(backbone, options)

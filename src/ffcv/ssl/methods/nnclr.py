@@ -59,6 +59,7 @@ class NNCLR(Method):
     """Two views, a projector, a predictor, and a queue of the first views' projections."""
 
     Options = Options
+    views_apart = True
 
     def __init__(self, backbone: nn.Module, options: Options) -> None:
         super().__init__(backbone, options)

@@ -45,6 +45,7 @@ class SimSiam(Method):
     """Two views, a projector, a predictor, and a stopped gradient."""
 
     Options = Options
+    views_apart = True
 
     def __init__(self, backbone: nn.Module, options: Options) -> None:
         super().__init__(backbone, options)

@@ -69,6 +69,7 @@ class VICReg(Method):
     """Two views, an MLP expander, and `vicreg`."""
 
     Options = Options
+    views_apart = True
 
     def __init__(self, backbone: nn.Module, options: Options) -> None:
         super().__init__(backbone, options)
