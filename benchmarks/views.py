@@ -10,7 +10,7 @@ so that a machine that slows down slows all of them; the table shows medians, an
 count worker processes too. Beside the table stands the floor: libjpeg-turbo's full decode alone, of the same files.
 
 The others are installed beside, each in a folder of its own, which `--path` names (`--no-deps`: numpy, torch and
-numba are those of the development environment). The original FFCV and SPDL need libraries of Debian, too:
+numba are those of the development environment). FFCV, FFCV-SSL (the originals) and SPDL need libraries of Debian:
 
     pip install --no-deps --target ALB albumentations==2.0.8 albucore==0.0.24 "opencv-python-headless<5" \\
         stringzilla simsimd
@@ -18,10 +18,13 @@ numba are those of the development environment). The original FFCV and SPDL need
         optree nvtx makefun astunparse gast six
     apt-get install libopencv-dev libturbojpeg0-dev pkg-config
     pip install --no-deps --target FFCV ffcv==1.0.2 "opencv-python-headless<5"
+    git clone https://github.com/facebookresearch/FFCV-SSL
+    pip install --no-deps --target FFCVSSL ./FFCV-SSL "opencv-python-headless<5"
     apt-get install ffmpeg
     pip install --no-deps --target SPDL spdl-core==0.8.0 spdl-io==0.8.0
-    python benchmarks/views.py --systems ours ours_plain ffcv_original dali_cpu spdl_ffmpeg albumentations_cv2 \\
-        torchvision_pil --path ffcv_original=FFCV dali_cpu=DALI spdl_ffmpeg=SPDL albumentations_cv2=ALB
+    python benchmarks/views.py --systems ours ours_plain ffcv_original ffcv_ssl dali_cpu spdl_ffmpeg \\
+        albumentations_cv2 torchvision_pil \\
+        --path ffcv_original=FFCV ffcv_ssl=FFCVSSL dali_cpu=DALI spdl_ffmpeg=SPDL albumentations_cv2=ALB
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ SYSTEMS = {  # and the workloads that each can do
     "ours": (*JPEGS, *RAW),
     "ours_plain": JPEGS,
     "ffcv_original": ("P1", "P4", "P1 raw", "P4 raw"),
+    "ffcv_ssl": ("P1", "P2", "P4", *RAW),
     "dali_cpu": JPEGS,
     "spdl_ffmpeg": ("P1", "P4"),
     "albumentations_cv2": JPEGS,

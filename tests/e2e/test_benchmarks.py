@@ -149,6 +149,7 @@ def test_views(data: Path, tmp_path: Path) -> None:
         ("albumentations_cv2", ("P1", "P3")),
         ("dali_cpu", ("P1", "P2", "P2b", "P3", "P4")),
         ("ffcv_original", ("P1", "P4 raw")),
+        ("ffcv_ssl", ("P1", "P2", "P4 raw")),
         ("spdl_ffmpeg", ("P1", "P4")),
     ],
 )
