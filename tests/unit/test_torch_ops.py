@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import ffcv.transforms as T
 from ffcv.transforms import torch_ops
 from ffcv.transforms.base import ImageDecoder
+from ffcv.transforms.decoded_crop import DecodedCrop
 from torchvision_cases import CASES, draw
 
 TRANSFORMS = {name: case.transform for name, case in CASES.items() if not isinstance(case.transform, ImageDecoder)}
@@ -21,6 +22,7 @@ TRANSFORMS |= {
     "some blur": T.Blur(5, p=0.5),
     "Compose": T.Compose([T.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), T.Grayscale(0.3), T.Blur(9, p=0.5)]),
 }
+LATE_CROP = DecodedCrop(T.RandomResizedCrop(20, interpolation="bicubic"))
 BATCH, SIZE = 16, (40, 48)
 
 
@@ -109,3 +111,23 @@ def test_no_operation_needs_no_numbers() -> None:
     nothing = T.RandomApply([T.Invert()], p=0.0)
     result = nothing.apply_torch(images, draw(nothing, np.tile(np.array([SIZE]), (2, 1))))
     assert torch.equal(result, images)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("name", [*TRANSFORMS, "late crop"])
+def test_channels_stay_first_or_last_in_memory(name: str, channels_last: bool) -> None:
+    transform = {**TRANSFORMS, "late crop": LATE_CROP}[name]
+    params = draw(transform, np.tile(np.array([SIZE]), (BATCH, 1)))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for dtype in (torch.uint8, torch.float32):  # whichever of the batch's samples change
+        images = torch.full((BATCH, 3, *SIZE), 100, dtype=dtype).to(memory_format=layout)
+        assert transform.apply_torch(images, params).is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_late_crops_keep_dtype_and_range(dtype: torch.dtype) -> None:
+    edges = (torch.arange(SIZE[1]) // 8 % 2 * 255).expand(BATCH, 3, *SIZE)
+    params = draw(LATE_CROP, np.tile(np.array([SIZE]), (BATCH, 1)))
+    result = LATE_CROP.apply_torch(edges.to(dtype), params)
+    assert result.dtype == dtype
+    assert (result.min(), result.max()) == (0, 255)

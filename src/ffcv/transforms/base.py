@@ -164,7 +164,7 @@ class TensorTransform(RandomTransform):
             params: For these B samples.
 
         Returns:
-            Images of the same dtype; uint8 agrees with the core's pixels.
+            Images of the same dtype and memory layout; uint8 agrees with the core's pixels.
         """
 
     def output_sizes(self, sizes: np.ndarray) -> np.ndarray:

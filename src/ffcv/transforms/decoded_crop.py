@@ -10,7 +10,7 @@ import torch
 
 from ffcv.transforms.base import TensorTransform
 from ffcv.transforms.crops import RandomResizedCrop
-from ffcv.transforms.tensors import send
+from ffcv.transforms.tensors import laid_out_as, send
 from ffcv.transforms.validation import check_size
 
 SLIVER = 1e-3  # shares of a pixel that OpenCV leaves out
@@ -38,8 +38,8 @@ class DecodedCrop(TensorTransform):
             resize(image[None, :, top : top + height, left : left + width].float(), size)
             for image, (top, left, height, width) in zip(images, self.crop.boxes(params).tolist(), strict=True)
         ]
-        result = torch.cat(parts)
-        return result if images.is_floating_point() else result.round().clamp(0, 255).to(images.dtype)
+        result = torch.cat(parts).clamp_(0.0, 255.0)  # cubic filters overshoot
+        return laid_out_as(images, result if images.is_floating_point() else result.round_())
 
     def _size(self) -> tuple[int, int]:
         return check_size("output_size", self.crop.output_size)  # which users change between epochs
