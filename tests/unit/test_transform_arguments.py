@@ -38,6 +38,7 @@ NAN = math.nan
         (lambda: T.RandomTranslate(10**30), r"padding must be a whole number within 0\.\.65535"),
         (lambda: T.RandomErasing(0.3, p=0.4), "p is another name for erase_prob; both are given"),
         (lambda: T.RandomHorizontalFlip(p=1.5), r"p must be a probability in \[0, 1\]"),
+        (lambda: T.RandomBrightness(-1), "magnitude must be a finite number of at least 0"),
         (lambda: T.RandomErasing(1.2), r"erase_prob must be a probability in \[0, 1\]"),
         (lambda: T.RandomErasing(0.5, scale=(0.5, 1.5)), r"scale must be a pair .* within \[0, 1\]"),
         (lambda: T.Cutout(0), "crop_size must be a whole number at least 1"),
@@ -134,7 +135,7 @@ def test_every_probability_is_checked(bad: object) -> None:
         given = {key: value for key, value in REQUIRED.items() if key in arguments}
         if name == "RandomApply":
             given["transforms"] = [T.Invert()]
-        with pytest.raises(ValueError, match=r"must be a probability in \[0, 1\]"):
+        with pytest.raises(ValueError, match=rf"^{chosen[0]} must be a probability in \[0, 1\]"):
             getattr(T, name)(**given, **{chosen[0]: bad})
         tried += 1
     assert tried > 20

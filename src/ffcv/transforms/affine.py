@@ -208,7 +208,8 @@ class RandomRotation(ImageTransform):
 
 def Rotate(rotate_prob: float = 0.5, angle: float = 0.2, seed: int | None = None) -> RandomRotation:
     """FFCV-SSL's name: rotates by -angle..angle radians, with probability `rotate_prob`."""
-    return RandomRotation(math.degrees(check_number("angle", angle, 0.0)), p=rotate_prob, seed=seed)
+    most = math.degrees(check_number("angle", angle, 0.0))
+    return RandomRotation(most, p=check_probability("rotate_prob", rotate_prob), seed=seed)
 
 
 @dataclass(frozen=True)
