@@ -163,6 +163,14 @@ def test_read_only_arrays_are_copied_without_a_warning(raw_beton: Path) -> None:
     assert torch.equal(batch(raw_beton, CROP, repeat, T.ToTensor()), 255 - images)
 
 
+def test_a_function_must_return_the_batch(raw_beton: Path) -> None:
+    def forgotten(batch: np.ndarray) -> None:
+        batch[:] = 0
+
+    with pytest.raises(TypeError, match=r"BatchFunction\(forgotten\) returned None; .* must return the batch"):
+        batch(raw_beton, CROP, T.BatchFunction(forgotten))
+
+
 def test_values_that_are_no_pixels_are_warned_of(raw_beton: Path) -> None:
     class Scales(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:

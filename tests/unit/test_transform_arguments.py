@@ -103,6 +103,7 @@ NAN = math.nan
         (lambda: T.Compose([T.Invert()], seed="a"), "seed must be an int or None"),
         (lambda: T.Poison(np.full((4, 4, 3), NAN), np.zeros((4, 4)), [0]), r"mask must hold numbers within 0\.\.255"),
         (lambda: T.Poison(np.zeros((4, 4, 3)), np.zeros((4, 4)), [0], 5), "clamp must be a pair"),
+        (lambda: T.Poison("mask.png", np.zeros((4, 4)), [0]), "mask must be an array of numbers, got 'mask.png'"),
         (lambda: T.ReplaceLabel([1], "cat"), "new_label must be a number"),
     ],
 )
