@@ -184,6 +184,20 @@ def test_numpys_numbers_are_numbers() -> None:
     assert T.RandomHorizontalFlip(np.float32(0.5), np.int64(3)) == T.RandomHorizontalFlip(0.5, 3)
 
 
+def test_small_numpy_types_do_not_overflow() -> None:
+    """Nor lose digits: what is computed with them is computed in Python's numbers."""
+    sizes, small = np.full((50, 2), 300), np.uint8(200)
+
+    def drawn(transform: Any) -> Any:
+        return transform.sample(np.random.default_rng(0).random((50, transform.draws)), sizes)
+
+    for make in (T.RandomTranslate, lambda n: T.RandAugment(num_ops=n), lambda n: T.BlockMask(num_blocks=n)):
+        np.testing.assert_equal(drawn(make(small)), drawn(make(200)))  # warnings are errors here
+    noise = T.GaussianNoise(sigma=np.float16(0.1))
+    np.testing.assert_equal(noise.lower(drawn(noise))[0].parameters[:, 1], np.float32(255 * float(np.float16(0.1))))
+    assert repr(T.RandomChoice([T.Invert(), T.Equalize()], p=np.array([1, 3])).p) == "(0.25, 0.75)"
+
+
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 4, 8, 8), (3, 8, 8), (2, 8, 8, 3)])
 def test_tensors_that_are_not_rgb_are_refused(shape: tuple[int, ...]) -> None:
     transform: ImageTransform = T.Invert(p=1.0)

@@ -229,7 +229,7 @@ class RandomTranslate(ImageTransform):
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        check_count("padding", self.padding, 0, LARGEST_SIDE)
+        object.__setattr__(self, "padding", check_count("padding", self.padding, 0, LARGEST_SIDE))
         object.__setattr__(self, "fill", check_colour("fill", self.fill))
         check_seed("seed", self.seed)
 
