@@ -10,10 +10,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ffcv.transforms as T
+from core_render import render
 from ffcv.transforms import torch_ops
 from ffcv.transforms.base import ImageDecoder
 from ffcv.transforms.decoded_crop import DecodedCrop
-from torchvision_cases import CASES, draw
+from torchvision_cases import CASES, difference, draw, in_torch
 
 TRANSFORMS = {name: case.transform for name, case in CASES.items() if not isinstance(case.transform, ImageDecoder)}
 TRANSFORMS |= {
@@ -131,3 +132,17 @@ def test_late_crops_keep_dtype_and_range(dtype: torch.dtype) -> None:
     result = LATE_CROP.apply_torch(edges.to(dtype), params)
     assert result.dtype == dtype
     assert (result.min(), result.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "area"])
+@pytest.mark.parametrize(("before", "after"), [((20, 56), (56, 5)), ((36, 36), (75, 71)), ((13, 7), (39, 1))])
+def test_late_crops_are_the_cores_in_any_size(interpolation: str, before: Any, after: Any) -> None:
+    """Where new pixels lie halfway between old ones, and where one column comes out."""
+    image = np.random.default_rng(0).integers(64, 192, (*before, 3), np.uint8)  # where cubic filters are not clipped
+    crop = T.RandomResizedCrop(after, (1, 1), (before[1] / before[0],) * 2, interpolation=interpolation)
+    params = draw(crop, np.array([before]))
+    box = crop.boxes(params)[0].tolist()
+    assert box == [0, 0, *before]
+    core = render(image, box, after, interpolation=interpolation)
+    apart = difference(in_torch(DecodedCrop(crop), image[None], params)[0], core).maximum
+    assert apart <= (interpolation != "nearest")  # the core rounds between the passes
