@@ -2,9 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -182,6 +182,13 @@ def test_numpys_numbers_are_numbers() -> None:
     for augment in (T.RandAugment, T.TrivialAugmentWide):
         assert augment(fill=np.array([1, 2, 3])) == augment(fill=(1, 2, 3))
     assert T.RandomHorizontalFlip(np.float32(0.5), np.int64(3)) == T.RandomHorizontalFlip(0.5, 3)
+
+
+def test_type_checkers_take_what_the_transforms_take() -> None:
+    for kind in (T.Compose, T.RandomApply, T.RandomChoice):
+        assert get_type_hints(kind)["transforms"] == Sequence[ImageTransform]  # lists, too
+    for kind in (T.RandomResizedCrop, T.CenterCrop, T.CornerCrop):
+        assert get_type_hints(kind)["output_size"] is Any  # a number, too
 
 
 def test_small_numpy_types_do_not_overflow() -> None:

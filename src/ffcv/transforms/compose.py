@@ -26,7 +26,7 @@ class ChoiceParams(NamedTuple):
 class _Composition(ImageTransform):
     """What all compositions share: their parts, and the draws that the parts take."""
 
-    transforms: tuple[ImageTransform, ...]
+    transforms: Sequence[ImageTransform]
 
     own_draws: ClassVar[int] = 0
 
