@@ -98,6 +98,11 @@ def test_it_normalises(dtype: Any, channels_first: bool) -> None:
         assert torch.equal(result, expected)
 
 
+class Derived(T.NormalizeImage):
+    def __call__(self, batch: Any) -> Any:
+        return super().__call__(batch) / 2
+
+
 def test_it_takes_what_it_knows_and_leaves_the_rest() -> None:
     jitter, gray = CHAINS["jitter"][0], CHAINS["gray"][0]
     blur, last = T.GaussianBlur(0.5, 5), T.NormalizeImage(MEAN, STD, np.float32)
@@ -106,6 +111,7 @@ def test_it_takes_what_it_knows_and_leaves_the_rest() -> None:
         ([blur, jitter], None),
         ([jitter, gray, jitter], 2),  # one sum of grey values
         ([gray, last, gray], 2),
+        ([gray, Derived(MEAN, STD, np.float32)], 1),
         ([T.RandomHorizontalFlip(0.5), gray], None),
     ):
         tail, params = steps(*transforms)

@@ -58,6 +58,27 @@ def test_label_pipelines_state_what_the_images_underwent(raw_beton: Path) -> Non
     assert batch.boxes[:, :2].tolist() == [list(size) for size in sizes]
 
 
+@pytest.mark.parametrize("name", ["ColorJitter", "Solarization", "Grayscale", "GaussianBlur", "Translate"])
+def test_the_same_arguments_say_the_same(name: str) -> None:
+    image, label = getattr(T, f"Random{name}", None) or getattr(T, name), getattr(T, f"Label{name}")
+    required = {"GaussianBlur": {"blur_prob": 0.5}, "Translate": {"padding": 3}}.get(name, {})
+    assert label(**required, seed=1).transform == image(**required, seed=1)
+
+
+def test_the_size_of_a_label_decoder_may_be_assigned(raw_beton: Path) -> None:
+    erasing = T.RandomErasing(1.0, seed=11)
+    decoders = [T.RandomResizedCrop(8, seed=10), T.LabelRandomResizedCrop(8, seed=10)]
+    arguments = views(view=[decoders[0], erasing], label=[decoders[1], T.Label(erasing)])
+    with Loader(raw_beton, COUNT, return_params=True, **arguments) as loader:
+        next(iter(loader))
+        for decoder in decoders:
+            decoder.output_size = SIZE
+        batch = next(iter(loader))
+    boxes = np.stack(batch.params["view"]["1:erasing"], axis=1)
+    np.testing.assert_array_equal(batch.label[:, 6:], boxes)
+    assert boxes.max() > 8
+
+
 def test_labels_of_compositions_have_a_column_for_everything() -> None:
     sizes = np.tile(np.array([[40, 50]], np.int64), (9, 1))
     parts = [T.ColorJitter(0.4, 0.4, 0.2, 0.1), T.Blur(5)]

@@ -163,6 +163,26 @@ def test_read_only_arrays_are_copied_without_a_warning(raw_beton: Path) -> None:
     assert torch.equal(batch(raw_beton, CROP, repeat, T.ToTensor()), 255 - images)
 
 
+class Half(T.NormalizeImage):
+    def __call__(self, batch: Any) -> Any:
+        return super().__call__(batch) / 2
+
+
+@pytest.mark.parametrize("before", [[], [T.BatchFunction(same)]])  # the core would normalise, or `at` would
+def test_what_a_derived_operation_does_anew_is_done(raw_beton: Path, before: list) -> None:
+    arguments = (MEAN, STD, np.float32)
+    halves = batch(raw_beton, *PERMUTED, *before, Half(*arguments))
+    assert torch.equal(halves, batch(raw_beton, *PERMUTED, *before, T.NormalizeImage(*arguments)) / 2)
+
+
+def test_a_function_must_return_the_batch(raw_beton: Path) -> None:
+    def forgotten(batch: np.ndarray) -> None:
+        batch[:] = 0
+
+    with pytest.raises(TypeError, match=r"BatchFunction\(forgotten\) returned None; .* must return the batch"):
+        batch(raw_beton, CROP, T.BatchFunction(forgotten))
+
+
 def test_values_that_are_no_pixels_are_warned_of(raw_beton: Path) -> None:
     class Scales(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:

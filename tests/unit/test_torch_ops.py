@@ -10,9 +10,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ffcv.transforms as T
+from core_render import render
 from ffcv.transforms import torch_ops
 from ffcv.transforms.base import ImageDecoder
-from torchvision_cases import CASES, draw
+from ffcv.transforms.decoded_crop import DecodedCrop
+from torchvision_cases import CASES, difference, draw, in_torch
 
 TRANSFORMS = {name: case.transform for name, case in CASES.items() if not isinstance(case.transform, ImageDecoder)}
 TRANSFORMS |= {
@@ -21,6 +23,7 @@ TRANSFORMS |= {
     "some blur": T.Blur(5, p=0.5),
     "Compose": T.Compose([T.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), T.Grayscale(0.3), T.Blur(9, p=0.5)]),
 }
+LATE_CROP = DecodedCrop(T.RandomResizedCrop(20, interpolation="bicubic"))
 BATCH, SIZE = 16, (40, 48)
 
 
@@ -109,3 +112,37 @@ def test_no_operation_needs_no_numbers() -> None:
     nothing = T.RandomApply([T.Invert()], p=0.0)
     result = nothing.apply_torch(images, draw(nothing, np.tile(np.array([SIZE]), (2, 1))))
     assert torch.equal(result, images)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("name", [*TRANSFORMS, "late crop"])
+def test_channels_stay_first_or_last_in_memory(name: str, channels_last: bool) -> None:
+    transform = {**TRANSFORMS, "late crop": LATE_CROP}[name]
+    params = draw(transform, np.tile(np.array([SIZE]), (BATCH, 1)))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for dtype in (torch.uint8, torch.float32):  # whichever of the batch's samples change
+        images = torch.full((BATCH, 3, *SIZE), 100, dtype=dtype).to(memory_format=layout)
+        assert transform.apply_torch(images, params).is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_late_crops_keep_dtype_and_range(dtype: torch.dtype) -> None:
+    edges = (torch.arange(SIZE[1]) // 8 % 2 * 255).expand(BATCH, 3, *SIZE)
+    params = draw(LATE_CROP, np.tile(np.array([SIZE]), (BATCH, 1)))
+    result = LATE_CROP.apply_torch(edges.to(dtype), params)
+    assert result.dtype == dtype
+    assert (result.min(), result.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "area"])
+@pytest.mark.parametrize(("before", "after"), [((20, 56), (56, 5)), ((36, 36), (75, 71)), ((13, 7), (39, 1))])
+def test_late_crops_are_the_cores_in_any_size(interpolation: str, before: Any, after: Any) -> None:
+    """Where new pixels lie halfway between old ones, and where one column comes out."""
+    image = np.random.default_rng(0).integers(64, 192, (*before, 3), np.uint8)  # where cubic filters are not clipped
+    crop = T.RandomResizedCrop(after, (1, 1), (before[1] / before[0],) * 2, interpolation=interpolation)
+    params = draw(crop, np.array([before]))
+    box = crop.boxes(params)[0].tolist()
+    assert box == [0, 0, *before]
+    core = render(image, box, after, interpolation=interpolation)
+    apart = difference(in_torch(DecodedCrop(crop), image[None], params)[0], core).maximum
+    assert apart <= (interpolation != "nearest")  # the core rounds between the passes

@@ -2,9 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -38,6 +38,7 @@ NAN = math.nan
         (lambda: T.RandomTranslate(10**30), r"padding must be a whole number within 0\.\.65535"),
         (lambda: T.RandomErasing(0.3, p=0.4), "p is another name for erase_prob; both are given"),
         (lambda: T.RandomHorizontalFlip(p=1.5), r"p must be a probability in \[0, 1\]"),
+        (lambda: T.RandomBrightness(-1), "magnitude must be a finite number of at least 0"),
         (lambda: T.RandomErasing(1.2), r"erase_prob must be a probability in \[0, 1\]"),
         (lambda: T.RandomErasing(0.5, scale=(0.5, 1.5)), r"scale must be a pair .* within \[0, 1\]"),
         (lambda: T.Cutout(0), "crop_size must be a whole number at least 1"),
@@ -102,6 +103,7 @@ NAN = math.nan
         (lambda: T.Compose([T.Invert()], seed="a"), "seed must be an int or None"),
         (lambda: T.Poison(np.full((4, 4, 3), NAN), np.zeros((4, 4)), [0]), r"mask must hold numbers within 0\.\.255"),
         (lambda: T.Poison(np.zeros((4, 4, 3)), np.zeros((4, 4)), [0], 5), "clamp must be a pair"),
+        (lambda: T.Poison("mask.png", np.zeros((4, 4)), [0]), "mask must be an array of numbers, got 'mask.png'"),
         (lambda: T.ReplaceLabel([1], "cat"), "new_label must be a number"),
     ],
 )
@@ -134,7 +136,7 @@ def test_every_probability_is_checked(bad: object) -> None:
         given = {key: value for key, value in REQUIRED.items() if key in arguments}
         if name == "RandomApply":
             given["transforms"] = [T.Invert()]
-        with pytest.raises(ValueError, match=r"must be a probability in \[0, 1\]"):
+        with pytest.raises(ValueError, match=rf"^{chosen[0]} must be a probability in \[0, 1\]"):
             getattr(T, name)(**given, **{chosen[0]: bad})
         tried += 1
     assert tried > 20
@@ -180,6 +182,27 @@ def test_numpys_numbers_are_numbers() -> None:
     for augment in (T.RandAugment, T.TrivialAugmentWide):
         assert augment(fill=np.array([1, 2, 3])) == augment(fill=(1, 2, 3))
     assert T.RandomHorizontalFlip(np.float32(0.5), np.int64(3)) == T.RandomHorizontalFlip(0.5, 3)
+
+
+def test_type_checkers_take_what_the_transforms_take() -> None:
+    for kind in (T.Compose, T.RandomApply, T.RandomChoice):
+        assert get_type_hints(kind)["transforms"] == Sequence[ImageTransform]  # lists, too
+    for kind in (T.RandomResizedCrop, T.CenterCrop, T.CornerCrop):
+        assert get_type_hints(kind)["output_size"] is Any  # a number, too
+
+
+def test_small_numpy_types_do_not_overflow() -> None:
+    """Nor lose digits: what is computed with them is computed in Python's numbers."""
+    sizes, small = np.full((50, 2), 300), np.uint8(200)
+
+    def drawn(transform: Any) -> Any:
+        return transform.sample(np.random.default_rng(0).random((50, transform.draws)), sizes)
+
+    for make in (T.RandomTranslate, lambda n: T.RandAugment(num_ops=n), lambda n: T.BlockMask(num_blocks=n)):
+        np.testing.assert_equal(drawn(make(small)), drawn(make(200)))  # warnings are errors here
+    noise = T.GaussianNoise(sigma=np.float16(0.1))
+    np.testing.assert_equal(noise.lower(drawn(noise))[0].parameters[:, 1], np.float32(255 * float(np.float16(0.1))))
+    assert repr(T.RandomChoice([T.Invert(), T.Equalize()], p=np.array([1, 3])).p) == "(0.25, 0.75)"
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 4, 8, 8), (3, 8, 8), (2, 8, 8, 3)])

@@ -118,8 +118,8 @@ def test_center_crop_is_ffcvs() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomHorizontalFlip(1.5), r"p must be a probability in \[0, 1\], got 1.5"),
-        (lambda: RandomGrayscale(float("nan")), "p must be a probability"),
+        (lambda: RandomHorizontalFlip(1.5), r"flip_prob must be a probability in \[0, 1\], got 1.5"),
+        (lambda: RandomGrayscale(float("nan")), "gray_prob must be a probability"),
         (lambda: RandomColorJitter(0.5, -1), "brightness must be a finite number of at least 0"),
         (lambda: RandomColorJitter(0.5, float("nan")), "brightness must be"),
         (lambda: RandomColorJitter(0.5, hue=0.7), r"hue must be a finite number within \[0, 0.5\]"),

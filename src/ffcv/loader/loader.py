@@ -25,7 +25,7 @@ from ffcv.loader.ranks import agree_on_seed, find_ranks
 from ffcv.loader.selection import Selection
 from ffcv.loader.slots import SlotPool
 from ffcv.loader.state import STATE_FORMAT, apply_state
-from ffcv.pipeline.plan import Plan
+from ffcv.pipeline.plan import Plan, samples_of
 from ffcv.pipeline.spec import PipelineSpec
 from ffcv.pipeline.steps import BatchKey
 from ffcv.pipeline.views import ImageView, View
@@ -205,7 +205,7 @@ class Loader(OriginalLoader):
         if maker.copies is not None:
             maker.copies.drain()
             hand_over(batch, copied)
-        return batch._make(element if isinstance(element, dict) else element[0] for element in batch)
+        return batch._make(each if isinstance(each, dict) else next(iter(samples_of(each))) for each in batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is opened again where it is unpickled, and goes on there as it would here."""
@@ -272,7 +272,7 @@ class Loader(OriginalLoader):
         kept: list[int] = []
         with type(self)(**options) as values:
             for batch in values:
-                for index, value in zip(batch.sample_index.tolist(), batch[0], strict=True):
+                for index, value in zip(batch.sample_index.tolist(), samples_of(batch[0]), strict=True):
                     if condition(value):
                         kept.append(index)
         chosen = {"indices": np.array(kept, np.int64), "sampler": None, "seed": self.seed}

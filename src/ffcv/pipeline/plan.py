@@ -6,7 +6,7 @@ import copy
 import functools
 import warnings
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -267,6 +267,11 @@ def batch_type(names: tuple[str, ...]) -> Any:
 
 def _batch(names: tuple[str, ...], elements: tuple[Any, ...]) -> Any:
     return batch_type(names)._make(elements)
+
+
+def samples_of(element: Any) -> Iterable[Any]:
+    """What an element of a batch holds for each sample; of a tuple, as users' operations may return, tuples."""
+    return zip(*map(samples_of, element), strict=True) if isinstance(element, tuple) else element
 
 
 class SampleError(DecodeError):

@@ -66,7 +66,7 @@ def find_chain(steps: Sequence[Any], params: Mapping[str, Any], batch: torch.Ten
     ops: list[Op] = []
     channels_first: bool | None = None
     for length, each in enumerate(steps):
-        if isinstance(each, NormalizeImage) and each.channels_first is not None:
+        if type(each) is NormalizeImage and each.channels_first is not None:  # a derived one may do anything
             first = each.channels_first if channels_first is None else channels_first
             return PointChain(length + 1, ops, each, first) if _fits(ops, batch, first) else None
         step, form = getattr(each, "step", None), getattr(each, "form", None)

@@ -208,7 +208,8 @@ class RandomRotation(ImageTransform):
 
 def Rotate(rotate_prob: float = 0.5, angle: float = 0.2, seed: int | None = None) -> RandomRotation:
     """FFCV-SSL's name: rotates by -angle..angle radians, with probability `rotate_prob`."""
-    return RandomRotation(math.degrees(check_number("angle", angle, 0.0)), p=rotate_prob, seed=seed)
+    most = math.degrees(check_number("angle", angle, 0.0))
+    return RandomRotation(most, p=check_probability("rotate_prob", rotate_prob), seed=seed)
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ class RandomTranslate(ImageTransform):
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        check_count("padding", self.padding, 0, LARGEST_SIDE)
+        object.__setattr__(self, "padding", check_count("padding", self.padding, 0, LARGEST_SIDE))
         object.__setattr__(self, "fill", check_colour("fill", self.fill))
         check_seed("seed", self.seed)
 

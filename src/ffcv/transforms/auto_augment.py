@@ -156,7 +156,7 @@ class RandAugment(_AutoAugment):
     family: ClassVar[str] = "rand_augment"
 
     def __post_init__(self) -> None:
-        check_count("num_ops", self.num_ops, 1, MOST_DRAWS // 2)
+        object.__setattr__(self, "num_ops", check_count("num_ops", self.num_ops, 1, MOST_DRAWS // 2))
         check_count("num_magnitude_bins", self.num_magnitude_bins, 2)
         check_count("magnitude", self.magnitude, 0, self.num_magnitude_bins - 1)
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation, AFFINE_INTERPOLATIONS))

@@ -164,7 +164,7 @@ class TensorTransform(RandomTransform):
             params: For these B samples.
 
         Returns:
-            Images of the same dtype; uint8 agrees with the core's pixels.
+            Images of the same dtype and memory layout; uint8 agrees with the core's pixels.
         """
 
     def output_sizes(self, sizes: np.ndarray) -> np.ndarray:
@@ -257,6 +257,12 @@ def _output_dtype(dtype: Any) -> np.dtype | torch.dtype | None:
 
 class BatchTransform(ABC):
     """Works on a whole batch after rendering."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """What a class derived by a user does anew, the core does not do as the class above it did."""
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls) and "fold" not in vars(cls):
+            cls.fold = BatchTransform.fold
 
     @abstractmethod
     def __call__(self, batch: Any) -> Any:

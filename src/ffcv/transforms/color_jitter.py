@@ -97,19 +97,19 @@ def RandomColorJitter(
     seed: int | None = None,
 ) -> ColorJitter:
     """FFCV-SSL's name and argument order for `ColorJitter`."""
-    return ColorJitter(brightness, contrast, saturation, hue, jitter_prob, seed)
+    return ColorJitter(brightness, contrast, saturation, hue, check_probability("jitter_prob", jitter_prob), seed)
 
 
 def RandomBrightness(magnitude: float, p: float = 0.5) -> ColorJitter:
     """FFCV's name: brightness alone, factors in [max(0, 1 - magnitude), 1 + magnitude]."""
-    return ColorJitter(brightness=magnitude, p=p)
+    return ColorJitter(brightness=_factor_range("magnitude", magnitude), p=p)
 
 
 def RandomContrast(magnitude: float, p: float = 0.5) -> ColorJitter:
     """FFCV's name: contrast alone, factors in [max(0, 1 - magnitude), 1 + magnitude]."""
-    return ColorJitter(contrast=magnitude, p=p)
+    return ColorJitter(contrast=_factor_range("magnitude", magnitude), p=p)
 
 
 def RandomSaturation(magnitude: float, p: float = 0.5) -> ColorJitter:
     """FFCV's name: saturation alone, factors in [max(0, 1 - magnitude), 1 + magnitude]."""
-    return ColorJitter(saturation=magnitude, p=p)
+    return ColorJitter(saturation=_factor_range("magnitude", magnitude), p=p)

@@ -26,7 +26,7 @@ class ChoiceParams(NamedTuple):
 class _Composition(ImageTransform):
     """What all compositions share: their parts, and the draws that the parts take."""
 
-    transforms: tuple[ImageTransform, ...]
+    transforms: Sequence[ImageTransform]
 
     own_draws: ClassVar[int] = 0
 
@@ -123,7 +123,7 @@ class RandomChoice(_Composition):
         ok = len(weights) == len(self.transforms) and all(is_number(w) and w >= 0 for w in weights) and sum(weights) > 0
         if not ok:
             raise ValueError(f"p must be None or one weight >= 0 for each of {len(self.transforms)}, got {self.p!r}")
-        object.__setattr__(self, "p", tuple(weight / sum(weights) for weight in weights))
+        object.__setattr__(self, "p", tuple(float(weight / sum(weights)) for weight in weights))
 
     def sample(self, u: np.ndarray, sizes: np.ndarray) -> ChoiceParams:
         bounds = np.cumsum(self.p)[:-1]  # type: ignore[arg-type] - __post_init__ made it a tuple

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class CornerCrop(ImageDecoder):
         interpolation: See `ImageDecoder`.
     """
 
-    output_size: tuple[int, int]
+    output_size: Any  # a pair after __post_init__
     ratio: float
     corner: str = "top_left"
     seed: int | None = field(default=None, init=False, repr=False)  # nothing is drawn

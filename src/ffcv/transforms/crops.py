@@ -182,7 +182,7 @@ class CenterCrop(ImageDecoder):
         interpolation: See `ImageDecoder`.
     """
 
-    output_size: tuple[int, int]
+    output_size: Any  # a pair after __post_init__
     ratio: float
     seed: int | None = field(default=None, init=False, repr=False)  # nothing is drawn
     interpolation: str = field(default="bilinear", kw_only=True)

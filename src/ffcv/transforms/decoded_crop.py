@@ -10,7 +10,7 @@ import torch
 
 from ffcv.transforms.base import TensorTransform
 from ffcv.transforms.crops import RandomResizedCrop
-from ffcv.transforms.tensors import send
+from ffcv.transforms.tensors import laid_out_as, send
 from ffcv.transforms.validation import check_size
 
 SLIVER = 1e-3  # shares of a pixel that OpenCV leaves out
@@ -33,21 +33,40 @@ class DecodedCrop(TensorTransform):
         return np.broadcast_to(np.array(self._size(), np.int64), sizes.shape)
 
     def apply_torch(self, images: torch.Tensor, params: Any) -> torch.Tensor:
-        resize, size = _area if self.crop.interpolation == "area" else self._interpolate, self._size()
+        size = self._size()
         parts = [
-            resize(image[None, :, top : top + height, left : left + width].float(), size)
+            self._resized(image[None, :, top : top + height, left : left + width].float(), size)
             for image, (top, left, height, width) in zip(images, self.crop.boxes(params).tolist(), strict=True)
         ]
-        result = torch.cat(parts)
-        return result if images.is_floating_point() else result.round().clamp(0, 255).to(images.dtype)
+        result = torch.cat(parts).clamp_(0.0, 255.0)  # cubic filters overshoot
+        return laid_out_as(images, result if images.is_floating_point() else result.round_())
 
     def _size(self) -> tuple[int, int]:
         return check_size("output_size", self.crop.output_size)  # which users change between epochs
 
-    def _interpolate(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        mode = {"nearest": "nearest-exact"}.get(self.crop.interpolation, self.crop.interpolation)
-        options: dict[str, Any] = {"mode": mode, "antialias": mode in ("bilinear", "bicubic")}
-        return torch.nn.functional.interpolate(image, size, **options)
+    def _resized(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        mode = self.crop.interpolation
+        if mode == "area":
+            return _area(image, size)
+        if mode == "nearest":
+            return _nearest(image, size)
+        if size[1] == 1 < size[0]:  # of one column, torch's vertical pass makes other pixels (CPU, as of 2.13)
+            return self._resized(image.transpose(2, 3), (size[1], size[0])).transpose(2, 3)
+        return torch.nn.functional.interpolate(image, size, mode=mode, antialias=True)
+
+
+def _nearest(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Pillow's, as the core does it; torch's 'nearest-exact' rounds otherwise where two pixels are as near."""
+    before = (image.shape[2], image.shape[3])
+    rows, columns = send([_positions(old, new) for old, new in zip(before, size, strict=True)], image.device)
+    return image[:, :, rows.long()][:, :, :, columns.long()]
+
+
+def _positions(old: int, new: int) -> np.ndarray:
+    """int64 [new]: the nearest old pixel to each new one; summed up, as in Pillow and csrc/taps.cpp."""
+    steps = np.full(new, old / new)
+    steps[0] *= 0.5
+    return np.minimum(np.cumsum(steps).astype(np.int64), old - 1)
 
 
 def _area(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -14,10 +14,9 @@ from ffcv.transforms.base import ImageTransform, Op, op
 from ffcv.transforms.validation import (
     check_colour,
     check_count,
-    check_probability,
     check_range,
     check_seed,
-    one_of_two,
+    one_probability,
 )
 
 
@@ -53,8 +52,7 @@ class RandomErasing(ImageTransform):
     draws: ClassVar[int] = 2 * attempts + 3
 
     def __post_init__(self, p: float | None) -> None:
-        object.__setattr__(self, "erase_prob", one_of_two("erase_prob", self.erase_prob, 0.5, "p", p))
-        check_probability("erase_prob", self.erase_prob)
+        object.__setattr__(self, "erase_prob", one_probability("erase_prob", self.erase_prob, 0.5, p))
         object.__setattr__(self, "scale", check_range("scale", self.scale, 0.0, 1.0))
         object.__setattr__(self, "ratio", check_range("ratio", self.ratio, 0.0, math.inf, low_open=True))
         object.__setattr__(self, "mean", check_colour("mean", self.mean))

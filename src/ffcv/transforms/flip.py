@@ -8,7 +8,7 @@ from typing import ClassVar
 from ffcv._core import OpCode
 from ffcv.transforms.base import Op, op
 from ffcv.transforms.chance import AppliedParams, Chance
-from ffcv.transforms.validation import one_of_two
+from ffcv.transforms.validation import one_probability
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class HorizontalFlip(Chance):
 
 def RandomHorizontalFlip(flip_prob: float = 0.5, seed: int | None = None, *, p: float | None = None) -> HorizontalFlip:
     """FFCV's name for `HorizontalFlip`; `p` is torchvision's for `flip_prob`."""
-    return HorizontalFlip(one_of_two("flip_prob", flip_prob, 0.5, "p", p), seed)
+    return HorizontalFlip(one_probability("flip_prob", flip_prob, 0.5, p), seed)
 
 
 @dataclass(frozen=True)

@@ -61,4 +61,4 @@ def GaussianBlur(
     seed: int | None = None,
 ) -> Blur:
     """FFCV-SSL's name and argument order for `Blur`."""
-    return Blur(kernel_size, sigma, blur_prob, seed)
+    return Blur(kernel_size, sigma, check_probability("blur_prob", blur_prob), seed)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ffcv._core import OpCode
 from ffcv.transforms.base import Op, op
 from ffcv.transforms.chance import AppliedParams, Chance
-from ffcv.transforms.validation import one_of_two
+from ffcv.transforms.validation import one_probability
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,4 @@ class Grayscale(Chance):
 
 def RandomGrayscale(gray_prob: float = 0.2, seed: int | None = None, *, p: float | None = None) -> Grayscale:
     """FFCV-SSL's name for `Grayscale`; `p` is torchvision's for `gray_prob`."""
-    return Grayscale(one_of_two("gray_prob", gray_prob, 0.2, "p", p), seed)
+    return Grayscale(one_probability("gray_prob", gray_prob, 0.2, p), seed)

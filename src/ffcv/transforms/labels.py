@@ -60,8 +60,12 @@ class LabelDecoder(ArrayDecoder):
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(height, width) in pixels of the views that the label's transforms are for."""
+        """(height, width) in pixels of the views that the label's transforms are for. Assigning is the decoder's."""
         return self.decoder.output_size
+
+    @output_size.setter
+    def output_size(self, output_size: int | tuple[int, int]) -> None:
+        self.decoder.output_size = output_size  # pyright: ignore[reportAttributeAccessIssue] - checked where it is used
 
     def bound(self, heights: np.ndarray, widths: np.ndarray) -> LabelDecoder:
         decoder = self.decoder.bound(heights, widths)
@@ -90,10 +94,10 @@ def LabelRandomResizedCrop(
 
 def LabelColorJitter(
     jitter_prob: float = 0.5,
-    brightness: Amount = 0,
-    contrast: Amount = 0,
-    saturation: Amount = 0,
-    hue: Amount = 0,
+    brightness: Amount = 0.8,
+    contrast: Amount = 0.4,
+    saturation: Amount = 0.4,
+    hue: Amount = 0.2,
     seed: int | None = None,
 ) -> Label:
     """FFCV-SSL's name: appends the factors of `RandomColorJitter`; 1, 1, 1, 0 where not applied."""

@@ -95,7 +95,7 @@ class BlockMask(ArrayDecoder):
         check_number("ratio", self.ratio, 0.0, 1.0)
         object.__setattr__(self, "block_area", check_range("block_area", self.block_area, 0.0, 1.0, low_open=True))
         object.__setattr__(self, "aspect", check_range("aspect", self.aspect, 0.0, math.inf, low_open=True))
-        check_count("num_blocks", self.num_blocks, 1)
+        object.__setattr__(self, "num_blocks", check_count("num_blocks", self.num_blocks, 1))
         check_seed("seed", self.seed)
         _check_draws(self)
 

@@ -74,7 +74,10 @@ class BatchFunction(BatchTransform):
 
     def __call__(self, batch: Any) -> Any:
         with torch.no_grad():
-            return self.function(batch)
+            result = self.function(batch)
+        if result is None:
+            raise TypeError(f"{self!r} returned None; the function must return the batch")
+        return result
 
     def __repr__(self) -> str:
         return f"BatchFunction({getattr(self.function, '__name__', self.function)!s})"

@@ -40,8 +40,8 @@ class GaussianNoise(ImageTransform):
     draws: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        check_number("mean", self.mean, -1.0, 1.0)
-        check_number("sigma", self.sigma, 0.0, 1.0)
+        object.__setattr__(self, "mean", check_number("mean", self.mean, -1.0, 1.0))
+        object.__setattr__(self, "sigma", check_number("sigma", self.sigma, 0.0, 1.0))
         if self.clip is not True:
             raise ValueError(f"clip must be True, uint8 images hold 0..255 only, got {self.clip!r}")
         check_probability("p", self.p)

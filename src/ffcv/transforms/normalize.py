@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ class NormalizeImage(BatchTransform):
         return form.with_(rescaled_by="NormalizeImage")
 
     def at(self, form: Form) -> NormalizeImage:
-        placed = NormalizeImage(self.output.mean, self.output.std, self.output.dtype)
+        placed = copy.copy(self)
         placed.channels_first = form.channels_first if form.holds_images else None
         return placed
 

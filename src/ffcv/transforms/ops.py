@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class ToTorchImage(BatchTransform):
         return form.with_(is_tensor=True, channels_first=True)
 
     def at(self, form: Form) -> ToTorchImage:
-        placed = ToTorchImage(self.channels_last)
+        placed = copy.copy(self)
         placed.channels = 3 if form.holds_images else None
         return placed
 

@@ -48,7 +48,7 @@ class Poison(_Chosen):
         clamp: tuple[float, float] = (0, 255),
     ) -> None:
         super().__init__(indices)
-        self.mask, self.alpha = np.asarray(mask, np.float32), np.asarray(alpha, np.float32)
+        self.mask, self.alpha = _numbers("mask", mask), _numbers("alpha", alpha)
         if self.mask.ndim != 3 or self.mask.shape[2] != 3:
             raise ValueError(f"mask must be [H, W, 3], got {list(self.mask.shape)}")
         if not ((self.mask >= 0) & (self.mask <= 255)).all():
@@ -70,6 +70,13 @@ class Poison(_Chosen):
     def __repr__(self) -> str:
         height, width, _ = self.mask.shape
         return f"Poison({height}x{width} mask, {len(self.indices)} indices, clamp={self.clamp})"
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array of numbers, got {values!r}") from None
 
 
 class ReplaceLabel(_Chosen):

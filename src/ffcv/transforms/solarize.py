@@ -8,7 +8,7 @@ from typing import ClassVar
 from ffcv._core import OpCode
 from ffcv.transforms.base import Op, op
 from ffcv.transforms.chance import AppliedParams, Chance
-from ffcv.transforms.validation import check_number
+from ffcv.transforms.validation import check_number, check_probability
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,4 @@ RandomSolarize = Solarize
 
 def RandomSolarization(solarization_prob: float = 0.5, threshold: float = 128, seed: int | None = None) -> Solarize:
     """FFCV-SSL's name and argument order for `Solarize`."""
-    return Solarize(threshold, solarization_prob, seed)
+    return Solarize(threshold, check_probability("solarization_prob", solarization_prob), seed)

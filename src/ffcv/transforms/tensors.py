@@ -17,6 +17,13 @@ def tensor_of(batch: Any) -> torch.Tensor:
     return torch.from_numpy(batch if shareable else np.array(batch, order="C"))
 
 
+def laid_out_as(images: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    """`result` [B, 3, h, w] with the dtype of `images` [B, 3, H, W], and their channels first or last in memory."""
+    is_last = 0 < images.stride(1) < images.stride(3)
+    layout = torch.channels_last if is_last else torch.contiguous_format
+    return result.to(images.dtype, memory_format=layout)
+
+
 def send(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:
     """The arrays as float32 tensors on `device`: one copy for all, for which neither the host nor the GPU waits."""
     if not arrays:

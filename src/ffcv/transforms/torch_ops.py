@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ffcv._core import OpCode
-from ffcv.transforms.tensors import send
+from ffcv.transforms.tensors import laid_out_as, send
 
 Tensor = torch.Tensor
 _WEIGHT_BITS = 14
@@ -68,7 +68,7 @@ def run(ops: Sequence[tuple[OpCode, np.ndarray]], images: Tensor) -> Tensor:
         rows = next(sent)
         given = Rows(chosen, [next(sent) for _ in range(count)])
         result = _on_rows(result, rows, lambda x, of=operation, given=given: of.apply(x, given, whole))
-    return result.to(images.dtype)
+    return laid_out_as(images, result)
 
 
 def _on_rows(x: Tensor, rows: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

@@ -26,9 +26,11 @@ def numbers_in(value: object) -> list[Any]:
     return elements if all(is_number(element) for element in elements) else []
 
 
-def check_probability(name: str, value: float) -> None:
+def check_probability(name: str, value: float) -> float:
+    """`value` itself."""
     if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} must be a probability in [0, 1], got {value!r}")
+    return value
 
 
 def size_of(value: object) -> tuple[int, int] | None:
@@ -84,13 +86,13 @@ def check_interpolation(value: object, allowed: Sequence[str]) -> str:
     return name
 
 
-def one_of_two(name: str, value: Any, default: Any, alias: str, other: Any) -> Any:
-    """`value`, or what is given (not None) under the argument's other name; both is one too many."""
-    if other is None:
-        return value
+def one_probability(name: str, value: float, default: float, p: float | None) -> float:
+    """A probability from the argument `name`, or from torchvision's `p` if that is not None; both is one too many."""
+    if p is None:
+        return check_probability(name, value)
     if value != default:
-        raise ValueError(f"{alias} is another name for {name}; both are given: {other!r}, {value!r}")
-    return other
+        raise ValueError(f"p is another name for {name}; both are given: {p!r}, {value!r}")
+    return check_probability("p", p)
 
 
 def check_seed(name: str, value: int | None) -> None:

@@ -309,6 +309,8 @@ def test_operations_may_hand_on_several_arrays(numbers: Path) -> None:
     halves, indices = next(iter(loader)).index
     assert halves.flatten().tolist() == [0, 0.5, 1, 1.5]
     assert indices.tolist() == [0, 1, 2, 3]
+    assert [part.tolist() for part in loader[3].index] == [[1.5], 3]
+    assert loader.filter("index", lambda value: value[1] < 5 and value[0].shape == (1,)).indices.tolist() == [*range(5)]
 
 
 def test_memory_is_asked_for_in_every_epoch(numbers: Path, compiled: bool) -> None:
