@@ -172,6 +172,12 @@ def test_colours_with_fractions_are_warned_of(make: Callable) -> None:
     make((123.0, 116, np.float32(3)))  # warnings are errors here
 
 
+def test_a_mean_of_pixels_in_0_to_1_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"0\.\.255, but mean \(0\.485, .* and std \(0\.229, .*: multiply both by 255"):
+        T.NormalizeImage((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), np.float32)
+    T.NormalizeImage((0, 0, 0), (1, 1, 1), np.float32)  # nothing but another type: no warning, which would be an error
+
+
 def test_numpys_numbers_are_numbers() -> None:
     assert T.RandomResizedCrop(np.int64(8), np.array([0.1, 1.0])).output_size == (8, 8)
     assert T.ColorJitter(np.float32(0.5)) == T.ColorJitter(0.5)

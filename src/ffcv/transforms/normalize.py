@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,12 @@ class NormalizeImage(BatchTransform):
         means, stds = _triple("mean", mean), _triple("std", std)
         if min(stds) <= 0:
             raise ValueError(f"std must be above 0, got {std!r}")
+        if 0 < max(means) < 1 and max(stds) <= 1:
+            warnings.warn(
+                f"NormalizeImage takes pixels of 0..255, but mean {means} and std {stds} are of pixels in 0..1: multiply "
+                "both by 255",
+                stacklevel=2,
+            )
         self.output = Output(_dtype(type), means, stds)
 
     def __repr__(self) -> str:
