@@ -47,8 +47,8 @@ class NormalizeImage(BatchTransform):
             raise ValueError(f"std must be above 0, got {std!r}")
         if 0 < max(means) < 1 and max(stds) <= 1:
             warnings.warn(
-                f"NormalizeImage takes pixels of 0..255, but mean {means} and std {stds} are of pixels in 0..1: multiply "
-                "both by 255",
+                f"NormalizeImage takes pixels of 0..255, but mean {means} and std {stds} are of pixels in 0..1: "
+                "multiply both by 255",
                 stacklevel=2,
             )
         self.output = Output(_dtype(type), means, stds)
