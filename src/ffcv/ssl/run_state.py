@@ -20,6 +20,7 @@ from ffcv.errors import one_line
 from ffcv.ssl import checkpoint
 from ffcv.ssl.config import Config, to_yaml
 from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.loggers import TensorBoardLogger
 from ffcv.ssl.position import Position
 
 
@@ -121,7 +122,7 @@ class RunState:
         if not _goes_on(path, self.path):
             names = ("last.ckpt", "diverged.ckpt", "steps.csv", "epochs.csv", "wandb-run-id.txt")
             is_a_runs = self.path.with_name("steps.csv").exists()  # else TensorBoard's files are somebody else's
-            events = self.path.parent.glob("events.out.tfevents.*") if is_a_runs else ()
+            events = TensorBoardLogger.files(self.path.parent) if is_a_runs else ()
             return [*map(self.path.with_name, names), *events]
         # An earlier checkpoint of the same run: what came after it is made again.
         return [] if path is None or path.resolve() == self.path.resolve() else [self.path]
