@@ -230,14 +230,15 @@ def command(digits: Path, folder: Path, *extra: str) -> None:
 
 
 def test_the_command_ends_with_a_table(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command(digits, tmp_path)
+    folder = tmp_path / "[bold]lr[" / "b]"  # has what rich would take for markup: a style, and the end of none
+    command(digits, folder)
     printed = capsys.readouterr().out
+    assert f"wrote {folder / 'last.ckpt'}\n" in printed
     for word in ("images/s", "raw pixels", "random initialisation", "trained", "linear probe"):
         assert word in printed
-    command(digits, tmp_path, "--resume", "auto")
+    command(digits, folder, "--resume", "auto")
     printed = capsys.readouterr().out
-    assert "nothing left to train; " in printed
-    assert "has 1 epoch\n" in printed
+    assert f"nothing left to train; {folder / 'last.ckpt'} has 1 epoch\n" in printed
     assert "raw pixels" in printed
     assert "images/s" not in printed
 
