@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,8 @@ def test_divergence_stops_with_the_step_and_the_rate(digits: Path, tmp_path: Pat
     assert (saved["step"], saved["epoch"]) == (steps, steps // 5)
     assert f"at step {steps} with" in str(caught.value)
     assert "diverged.ckpt holds the weights that gave it" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"diverged\.ckpt: holds the weights that gave a loss that is no number"):
+        fit(replace(settings, resume=str(tmp_path / "diverged.ckpt")))
 
 
 def test_labels_can_be_left_alone(digits: Path, tmp_path: Path) -> None:

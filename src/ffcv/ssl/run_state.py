@@ -74,15 +74,16 @@ class RunState:
                 fcntl.flock(folder, fcntl.LOCK_UN)
             os.close(folder)
 
-    def save(self, at: Position, name: str = "last.ckpt") -> Path:
-        """Write the checkpoint; all ranks call it, rank 0 writes."""
+    def save(self, at: Position, diverged: bool = False) -> Path:
+        """Write the checkpoint; all ranks call it, rank 0 writes. One of a step that `diverged`, half done, is another
+        file, to look at: `resume` refuses it."""
         own = {name: part.state_dict() for name, part in self._own.items()}
         ranks = _from_all_ranks({**own, "rng": checkpoint.rng_state()})
-        path = self.path.with_name(name)
+        path = self.path.with_name("diverged.ckpt") if diverged else self.path
         if self._fabric.is_global_zero:
             parts = {part: stateful.state_dict() for part, stateful in self._parts.items()}
             rest = {"config": to_yaml(self._config), "step": at.step, "epoch": at.epoch, "ranks": ranks}
-            checkpoint.save(path, {**parts, **rest})
+            checkpoint.save(path, {**parts, **rest, "diverged": diverged})
         self._fabric.barrier()
         return path
 
@@ -93,11 +94,16 @@ class RunState:
 
         Raises:
             FileNotFoundError: it is missing.
-            ConfigError: it is unreadable, or of another run or other data.
+            ConfigError: it is unreadable, of another run or other data, or of a step that diverged.
         """
         path = resumed_from(self._config)
         state = None if path is None else checkpoint.load(path)
         if state is not None and path is not None:
+            if state.get("diverged"):
+                raise ConfigError(
+                    f"{path}: holds the weights that gave a loss that is no number, to look at: resume from an earlier "
+                    "checkpoint, or start without --resume"
+                )
             checkpoint.require_same(state["config"], to_yaml(self._config), path)
             self._load(state, path)
         self._fabric.barrier()  # nobody reads any more
