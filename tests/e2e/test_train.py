@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,8 @@ def test_divergence_stops_with_the_step_and_the_rate(digits: Path, tmp_path: Pat
     assert (saved["step"], saved["epoch"]) == (steps, steps // 5)
     assert f"at step {steps} with" in str(caught.value)
     assert "diverged.ckpt holds the weights that gave it" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"diverged\.ckpt: holds the weights that gave a loss that is no number"):
+        fit(replace(settings, resume=str(tmp_path / "diverged.ckpt")))
 
 
 def test_labels_can_be_left_alone(digits: Path, tmp_path: Path) -> None:
@@ -230,14 +233,15 @@ def command(digits: Path, folder: Path, *extra: str) -> None:
 
 
 def test_the_command_ends_with_a_table(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command(digits, tmp_path)
+    folder = tmp_path / "[bold]lr[" / "b]"  # has what rich would take for markup: a style, and the end of none
+    command(digits, folder)
     printed = capsys.readouterr().out
+    assert f"wrote {folder / 'last.ckpt'}\n" in printed
     for word in ("images/s", "raw pixels", "random initialisation", "trained", "linear probe"):
         assert word in printed
-    command(digits, tmp_path, "--resume", "auto")
+    command(digits, folder, "--resume", "auto")
     printed = capsys.readouterr().out
-    assert "nothing left to train; " in printed
-    assert "has 1 epoch\n" in printed
+    assert f"nothing left to train; {folder / 'last.ckpt'} has 1 epoch\n" in printed
     assert "raw pixels" in printed
     assert "images/s" not in printed
 

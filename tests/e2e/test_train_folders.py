@@ -107,7 +107,9 @@ def test_books_of_an_overwritten_run_do_not_stay(digits: Path, tmp_path: Path) -
     shutil.copy(tmp_path / "a" / "last.ckpt", tmp_path / "a" / "first.ckpt")
     ids = [tmp_path / name / "wandb-run-id.txt" for name in ("a", "b")]
     ids += [tmp_path / name / "events.out.tfevents.1" for name in ("a", "b")]
+    ids += [tmp_path / name / "epochs" / "events.out.tfevents.1" for name in ("a", "b")]
     for path in ids:
+        path.parent.mkdir(exist_ok=True)
         path.touch()
     overwrite = ("--logging.overwrite", "true")
     fit(configuration(digits, tmp_path / "b", *overwrite, "--resume", str(tmp_path / "a" / "last.ckpt")))
@@ -119,4 +121,4 @@ def test_books_of_an_overwritten_run_do_not_stay(digits: Path, tmp_path: Path) -
     fit(configuration(digits, tmp_path / "a", "--resume", str(tmp_path / "a" / "first.ckpt")))
     assert rows(tmp_path / "a" / "steps.csv") == whole
     assert len(whole) == 15
-    assert [path.exists() for path in ids] == [True, False] * 2
+    assert [path.exists() for path in ids] == [True, False] * 3

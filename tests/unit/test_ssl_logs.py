@@ -162,28 +162,42 @@ def test_the_console_says_an_epoch_in_a_line(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_tensorboard_gets_steps_and_epochs(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     with RunLog(settings(tmp_path, tensorboard=True), 4, START, True, CPU) as log:
         run(log, 0, 8)
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [(e.step, e.value) for e in events.Scalars("step/loss")] == [(i, 10.0 - i) for i in range(8)]
-    assert [(e.step, e.value) for e in events.Scalars("epoch/loss")] == [(0, 8.5), (1, 4.5)]
+    assert tensorboard(tmp_path) == ([(i, 10.0 - i) for i in range(8)], [(0, 8.5), (1, 4.5)])
 
 
 def test_tensorboard_hides_what_an_overwritten_run_left(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     for steps in (8, 4):
         with RunLog(settings(tmp_path, tensorboard=True), 4, START, True, CPU) as log:
             run(log, 0, steps)
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [e.step for e in events.Scalars("step/loss")] == [0, 1, 2, 3]
-    assert [e.step for e in events.Scalars("epoch/loss")] == [0]
+    steps, epochs = tensorboard(tmp_path)
+    assert [step for step, _ in steps] == [0, 1, 2, 3]
+    assert [epoch for epoch, _ in epochs] == [0]
+
+
+def test_tensorboard_hides_the_epochs_behind_the_checkpoint(tmp_path: Path) -> None:
+    """Two epochs were made after it; the resumed run makes them again."""
+    for first in (START, Position(4, 1)):
+        with RunLog(settings(tmp_path, tensorboard=True), 4, first, True, CPU) as log:
+            run(log, first.step, 12)
+    steps, epochs = tensorboard(tmp_path)
+    assert [step for step, _ in steps] == list(range(12))
+    assert [epoch for epoch, _ in epochs] == [0, 1, 2]
+
+
+def tensorboard(folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """The losses that it shows, over steps and over epochs."""
+    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    events = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    losses = {}
+    for name, found in events.Runs().items():
+        for tag in found["scalars"]:
+            if tag.endswith("/loss"):
+                losses[tag] = [(e.step, e.value) for e in events.Scalars(name, tag)]
+    return losses["step/loss"], losses["epoch/loss"]
 
 
 def test_weights_and_biases_gets_steps_and_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

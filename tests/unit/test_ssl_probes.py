@@ -49,6 +49,17 @@ def test_linear_is_logistic_regression(digits) -> None:
     assert probes.accuracy(ours, wanted) == pytest.approx(np.mean(theirs == wanted.numpy()), abs=0.01)
 
 
+def test_what_is_constant_in_training_decides_nothing(digits) -> None:
+    """Border pixels, alike in the few images that have labels and not in all others."""
+    train, labels, test, _ = digits
+    constants = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    more_train = torch.cat([train, constants.expand(len(train), -1)], 1)
+    more_test = torch.cat([test, constants.expand(len(test), -1).flip(1)], 1)
+    assert not probes.standardise(more_train)[0][:, -20:].any()
+    without, beside = (probes.logistic_scores(a, labels, b) for a, b in ((train, test), (more_train, more_test)))
+    assert (without.argmax(1) == beside.argmax(1)).float().mean() > 0.99  # solved to 100 iterations, not to the end
+
+
 def test_probes_work_with_one_class() -> None:
     train, labels = torch.randn(5, 3), torch.zeros(5, dtype=torch.int64)
     assert probes.knn_votes(train, labels, train).argmax(1).tolist() == [0] * 5

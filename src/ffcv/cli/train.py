@@ -52,7 +52,7 @@ def run(settings: Config) -> None:
     if not done.is_main:
         return
     settings = done.config
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     if done.train_s:
         console.print(
             f"trained {counted(done.epochs, 'epoch')} in {done.train_s / 60:.1f} minutes at "

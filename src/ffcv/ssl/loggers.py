@@ -162,33 +162,48 @@ def epoch_line(row: Row) -> str:
 
 
 class TensorBoardLogger(Logger):
-    """Event files for `tensorboard --logdir FOLDER`: 'step/...' over steps, 'epoch/...' over epochs.
+    """Event files for `tensorboard --logdir FOLDER`: 'step/...' over steps, and in `EPOCHS` 'epoch/...' over epochs.
+
+    Args:
+        folder: of the run.
+        first: step and epoch that the run starts with, above 0 when it is resumed.
 
     Raises:
         ConfigError: the package tensorboard is not installed.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    EPOCHS = "epochs"
+    """Folder in the run's: TensorBoard hides points from a number on in all curves of a folder alike."""
+
+    def __init__(self, folder: Path, first: Position) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ConfigError(
                 "logging.tensorboard needs the package tensorboard: pip install 'ffcv-ssl[tensorboard]'"
             ) from None
-        # Steps from here on that an interrupted run left behind are hidden.
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+        # Steps and epochs from here on that an interrupted run left behind are hidden.
+        self._steps = SummaryWriter(str(folder), purge_step=first.step)
+        self._epochs = SummaryWriter(str(folder / self.EPOCHS), purge_step=first.epoch)
 
     def step(self, row: Row) -> None:
         for name, value in _figures(row, "step").items():
-            self._writer.add_scalar(name, value, row["step"])
+            self._steps.add_scalar(name, value, row["step"])
 
     def epoch(self, row: Row) -> None:
         for name, value in _figures(row, "epoch").items():
-            self._writer.add_scalar(name, value, row["epoch"])
-        self._writer.flush()
+            self._epochs.add_scalar(name, value, row["epoch"])
+        for writer in (self._steps, self._epochs):
+            writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        for writer in (self._steps, self._epochs):
+            writer.close()
+
+    @classmethod
+    def files(cls, folder: Path) -> list[Path]:
+        """What runs in `folder` left."""
+        return [file for place in (folder, folder / cls.EPOCHS) for file in place.glob("events.out.tfevents.*")]
 
 
 class WandbLogger(Logger):
@@ -240,7 +255,7 @@ def open_loggers(config: Config, steps: int, first: Position, values: dict[str, 
     further: list[Logger] = []
     # First those that may be missing, so that a run that cannot start leaves nothing behind.
     if config.logging.tensorboard:
-        further.append(TensorBoardLogger(folder, first.step))
+        further.append(TensorBoardLogger(folder, first))
     if config.logging.wandb is not None:
         further.append(WandbLogger(config.logging.wandb, folder, values))
     if config.logging.progress:

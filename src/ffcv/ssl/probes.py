@@ -143,9 +143,14 @@ def logistic_scores(train: Tensor, labels: Tensor, test: Tensor, l2: float = 1e-
 
 
 def standardise(train: Tensor, *others: Tensor) -> list[Tensor]:
-    """All as float32, shifted and scaled so that the columns of `train` have mean 0 and deviation 1."""
+    """All as float32, shifted and scaled so that the columns of `train` have mean 0 and deviation 1.
+
+    A column that is constant in `train` is exactly 0 there, so that no weight of it is learned.
+    """
     train = train.float()
-    mean, std = train.mean(0), train.std(0, correction=0).clamp(min=1e-5)
+    # From the first row: a sum of equal numbers is rounded, and 1e-5 makes much of it where others differ.
+    mean = train[0] + (train - train[0]).mean(0)
+    std = train.std(0, correction=0).clamp(min=1e-5)
     return [(x.float() - mean) / std for x in (train, *others)]
 
 

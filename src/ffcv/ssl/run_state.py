@@ -20,6 +20,7 @@ from ffcv.errors import one_line
 from ffcv.ssl import checkpoint
 from ffcv.ssl.config import Config, to_yaml
 from ffcv.ssl.errors import ConfigError
+from ffcv.ssl.loggers import TensorBoardLogger
 from ffcv.ssl.position import Position
 
 
@@ -73,15 +74,16 @@ class RunState:
                 fcntl.flock(folder, fcntl.LOCK_UN)
             os.close(folder)
 
-    def save(self, at: Position, name: str = "last.ckpt") -> Path:
-        """Write the checkpoint; all ranks call it, rank 0 writes."""
+    def save(self, at: Position, diverged: bool = False) -> Path:
+        """Write the checkpoint; all ranks call it, rank 0 writes. One of a step that `diverged`, half done, is another
+        file, to look at: `resume` refuses it."""
         own = {name: part.state_dict() for name, part in self._own.items()}
         ranks = _from_all_ranks({**own, "rng": checkpoint.rng_state()})
-        path = self.path.with_name(name)
+        path = self.path.with_name("diverged.ckpt") if diverged else self.path
         if self._fabric.is_global_zero:
             parts = {part: stateful.state_dict() for part, stateful in self._parts.items()}
             rest = {"config": to_yaml(self._config), "step": at.step, "epoch": at.epoch, "ranks": ranks}
-            checkpoint.save(path, {**parts, **rest})
+            checkpoint.save(path, {**parts, **rest, "diverged": diverged})
         self._fabric.barrier()
         return path
 
@@ -92,11 +94,16 @@ class RunState:
 
         Raises:
             FileNotFoundError: it is missing.
-            ConfigError: it is unreadable, or of another run or other data.
+            ConfigError: it is unreadable, of another run or other data, or of a step that diverged.
         """
         path = resumed_from(self._config)
         state = None if path is None else checkpoint.load(path)
         if state is not None and path is not None:
+            if state.get("diverged"):
+                raise ConfigError(
+                    f"{path}: holds the weights that gave a loss that is no number, to look at: resume from an earlier "
+                    "checkpoint, or start without --resume"
+                )
             checkpoint.require_same(state["config"], to_yaml(self._config), path)
             self._load(state, path)
         self._fabric.barrier()  # nobody reads any more
@@ -121,7 +128,7 @@ class RunState:
         if not _goes_on(path, self.path):
             names = ("last.ckpt", "diverged.ckpt", "steps.csv", "epochs.csv", "wandb-run-id.txt")
             is_a_runs = self.path.with_name("steps.csv").exists()  # else TensorBoard's files are somebody else's
-            events = self.path.parent.glob("events.out.tfevents.*") if is_a_runs else ()
+            events = TensorBoardLogger.files(self.path.parent) if is_a_runs else ()
             return [*map(self.path.with_name, names), *events]
         # An earlier checkpoint of the same run: what came after it is made again.
         return [] if path is None or path.resolve() == self.path.resolve() else [self.path]

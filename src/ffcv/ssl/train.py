@@ -64,7 +64,7 @@ def fit(config: Config) -> Run:
         ConfigError: the configuration, the data and the checkpoint do not fit together, or the folder has another run,
             be it over or not.
         DivergedError: the loss became NaN or infinite; the message gives the step and the learning rate, and
-            diverged.ckpt has the state in which it did.
+            diverged.ckpt has the state in which it did, to look at.
         Interrupted: SIGTERM or SIGUSR2 came; last.ckpt has the state, `resume='auto'` goes on with the next step.
     """
     with StopSignals() as signals:
@@ -197,7 +197,7 @@ def _due(count: int, every: int) -> bool:
 
 
 def _diverged(loss: float, lr: float, at: Position, state: RunState) -> DivergedError:
-    saved = state.save(at, "diverged.ckpt")
+    saved = state.save(at, diverged=True)
     before = f"{state.path} is of an earlier step" if state.path.is_file() else "no earlier state was saved"
     return DivergedError(
         f"the loss is {loss} at step {at.step} with learning rate {lr:.3g}: lower --optim.lr, or compute in 32 bits "
