@@ -15,7 +15,7 @@ from PIL import Image
 from command_line import assert_one_line_error, run
 from ffcv.data import open_source
 from ffcv.errors import SourceError, WriteError
-from ffcv.fields import IntField, RGBImageField
+from ffcv.fields import EncodedImage, IntField, RGBImageField
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 from source_files import COUNT, LABELS, jpeg, lacks, parquet_file, png, tar_shards, write_tar
@@ -115,6 +115,11 @@ def test_parquet_labels_of_other_kinds(tmp_path: Path) -> None:
     for labels, numbers in ((pyarrow.array(["y", "x"]).dictionary_encode(), [1, 0]), ([True, False], [1, 0])):
         parquet.write_table(pyarrow.table({"image": [jpeg(0), jpeg(1)], "label": labels}), path)
         assert open_source(path).labels == numbers  # type: ignore[attr-defined]
+    images, texts = pyarrow.array([jpeg(0), jpeg(1)], "binary_view"), pyarrow.array(["y", "x"], "string_view")
+    parquet.write_table(pyarrow.table({"image": images, "label": texts}), path)
+    source = open_source(path)
+    assert [source[i] for i in range(2)] == [(EncodedImage(jpeg(0), 20, 30), 1), (EncodedImage(jpeg(1), 21, 30), 0)]
+    parquet.write_table(pyarrow.table({"image": [jpeg(0)], "label": [1]}), path)
     with pytest.raises(SourceError, match="column 'image' holds binary"):
         open_source(path, label_column="image")
 

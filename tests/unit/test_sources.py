@@ -172,12 +172,27 @@ for given, problem in (
     (folder + "-splits:none", "has the splits train, test"),
     (folder + ":train", "has no splits"),
     (folder + "-damaged", "cannot be opened by the package 'datasets'"),
+    ("", "names no dataset"),
+    (":train", "names no dataset"),
 ):
     try:
         HuggingFaceSource.load(given)
         raise AssertionError(f"{given} was accepted")
     except SourceError as error:
         assert problem in str(error), error
+for given, problem in (
+    (DatasetDict(train=dataset), "expected one split"),
+    (dataset.to_iterable_dataset(), "without streaming=True"),
+):
+    try:
+        HuggingFaceSource(given)
+        raise AssertionError(f"{given} was accepted")
+    except SourceError as error:
+        assert problem in str(error), error
+for kind in ("numpy", "torch", "pandas"):
+    source = HuggingFaceSource(dataset.with_format(kind))
+    assert [source[i][0].data for i in range(2)] == [cell["bytes"] for cell in cells[:2]], kind
+    assert source.labels == rows["label"], kind
 main(["write", folder, out])
 """
 
