@@ -42,6 +42,23 @@ def test_shards_of_other_forms(tmp_path: Path) -> None:
         open_source(str(tmp_path / "x.tar"))
 
 
+def test_shards_with_links(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = write_tar(tmp_path / "x.tar", {"d/a.jpg": jpeg(0), "d/a.cls": b"1"})
+    with tarfile.open(shard, "a") as archive:
+        for name, kind, target in (
+            ("d/b.jpg", tarfile.LNKTYPE, "d/a.jpg"),  # as tar stores files that are the same one on the disk
+            ("d/b.cls", tarfile.LNKTYPE, "d/a.cls"),
+            ("d/c.jpg", tarfile.SYMTYPE, "a.jpg"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            archive.addfile(member)
+    source = open_source(str(shard))
+    assert [(source[i][0].data, source[i][1]) for i in range(len(source))] == [(jpeg(0), 1)] * 2
+    status, _, error = run(capsys, "write", shard, tmp_path / "x.beton")
+    assert (status, "x.tar: members passed over, as they are links or devices: 1, first d/c.jpg" in error) == (0, True)
+
+
 def test_samples_without_images_follow_on_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = {"README.txt": b"x", "a.jpg": jpeg(0), "a.cls": b"owl", "lost.cls": b"elk", "b.jpg": jpeg(1)}
     shard = write_tar(tmp_path / "x.tar", {**samples, "b.cls": b"ant"})
