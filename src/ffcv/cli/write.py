@@ -178,9 +178,10 @@ def _write_file(
     on_error: Literal["raise", "skip"] = "skip" if options.on_error == "skip" else "raise"
     with progress_bar("samples") as progress:
         task = progress.add_task(f"Writing {path.name}", total=len(indices))
+        fields = dataset.fields(RGBImageField(**options.encoding(), entry_points=options.entry_points))
         writer = DatasetWriter(
             str(path),
-            dataset.fields(RGBImageField(**options.encoding(), entry_points=options.entry_points)),
+            fields,
             num_workers=options.workers,
             backend="thread",  # reading and (de)compressing release the interpreter's lock
             manifest={**dataset.manifest(), **manifest, "package": _package()},
@@ -197,8 +198,9 @@ def _write_file(
     classes = "" if dataset.classes is None else f" of {counted(len(dataset.classes), 'class')}"
     if isinstance(dataset, LabelledImages) and dataset.labels is None:
         classes = ", no labels"
+    what = "image" if any(isinstance(each, RGBImageField) for each in fields.values()) else "sample"
     Console().print(
-        f"{path}: {counted(written, 'image')}{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
+        f"{path}: {counted(written, what)}{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
         highlight=False,
         markup=False,
         soft_wrap=True,
