@@ -213,6 +213,13 @@ def test_hugging_face_itself(tmp_path: Path) -> None:
         assert reader.read(int(row["data_ptr"])).tobytes() == jpeg(i)
 
 
+def test_columns_of_what_is_no_table_are_refused(tmp_path: Path) -> None:
+    for given in (beton_file(tmp_path), tar_shards(tmp_path), str(tmp_path / "images")):
+        for columns in ({"image_column": "image"}, {"label_column": "label"}):
+            with pytest.raises(SourceError, match="is no table, and has no columns to choose: --image-column and"):
+                open_source(given, **columns)
+
+
 def test_patterns(tmp_path: Path) -> None:
     for name in ("a-08.tar", "a-09.tar", "a-10.tar"):
         (tmp_path / name).touch()

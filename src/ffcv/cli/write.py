@@ -63,8 +63,9 @@ class WriteOptions:
             raise typer.BadParameter("goes with --write-mode proportion", param_hint="--compress-probability")
         if self.on_error not in ("raise", "skip"):
             raise typer.BadParameter(f"{self.on_error!r} is not one of raise, skip", param_hint="--on-error")
-        if self.restart_markers and mode == "raw":
-            raise typer.BadParameter("goes with JPEGs, so not with --write-mode raw", param_hint="--restart-markers")
+        for given, option in ((self.restart_markers, "--restart-markers"), (self.quality is not None, "--quality")):
+            if given and mode == "raw":
+                raise typer.BadParameter("goes with JPEGs, so not with --write-mode raw", param_hint=option)
 
     @property
     def encodes_again(self) -> bool:
