@@ -74,6 +74,11 @@ def encode_all(
         return (encode_chunk(job, work) for work in chunks)
     if backend == "thread":
         return _encode_in_threads(job, iter(chunks), workers, timeout_s)
+    if multiprocessing.current_process().daemon:
+        raise WriteError(
+            f"{job.path}: this process is a daemon, as the workers of multiprocessing.Pool are, and may not start "
+            "others: write with num_workers=1"
+        )
     return _encode_in_processes(job, iter(chunks), workers, not_for_workers, timeout_s)
 
 
