@@ -37,7 +37,7 @@ class HuggingFaceSource(LabelledImages):
     ) -> None:
         self.name = name
         self._images = images or ImageReader()
-        features = getattr(dataset, "features", None)
+        features: Any = getattr(dataset, "features", None)
         if not hasattr(features, "items"):
             raise SourceError(f"{name}: expected one split with features; choose one, such as hf:NAME:train")
         if not hasattr(dataset, "__len__"):

@@ -72,7 +72,8 @@ class FloatField(Field):
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
         try:
             # Of numpy's complex numbers `float` would take the real part, Python's it refuses.
-            destination[0] = float(complex(value) if isinstance(value, np.complexfloating) else value)
+            number: Any = complex(value) if isinstance(value, np.complexfloating) else value
+            destination[0] = float(number)
         except (TypeError, ValueError) as error:
             raise type(error)(f"FloatField stores a number, got {_describe(value)}") from error
 
