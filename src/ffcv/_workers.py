@@ -127,12 +127,12 @@ def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int, timeout_s
         return {number: result}
 
     try:
-        for _ in range(workers):
-            thread = threading.Thread(target=_encode_queue, args=(job, stop, waiting, done), daemon=True)
-            thread.start()
-            threads.append(thread)
         while True:
             while next_in < next_out + workers + AHEAD and (work := next(numbered, None)) is not None:
+                if len(threads) < workers:  # no more of them than there are chunks
+                    thread = threading.Thread(target=_encode_queue, args=(job, stop, waiting, done), daemon=True)
+                    thread.start()
+                    threads.append(thread)
                 waiting.put(work)
                 next_in += 1
             if next_out == next_in:

@@ -1,6 +1,7 @@
 """How many processes a write takes, and which process may have them."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,20 @@ def test_no_more_than_there_is_work_for(
     writer.from_indexed_dataset(InMemory([(i,) for i in range(samples)]), chunksize=2)
     assert Reader(path).metadata["i"].tolist() == list(range(samples))
     assert len(made) == expected
+
+
+def test_no_more_threads_than_there_is_work_for(tmp_path: Path) -> None:
+    path, alive = tmp_path / "numbers.beton", list[int]()
+
+    class Counting(InMemory):
+        def __getitem__(self, index: int) -> tuple[int]:
+            alive.append(sum(thread.name.endswith("(_encode_queue)") for thread in threading.enumerate()))
+            return super().__getitem__(index)
+
+    writer = DatasetWriter(path, {"i": IntField()}, num_workers=5000, backend="thread")
+    writer.from_indexed_dataset(Counting([(i,) for i in range(3)]))
+    assert Reader(path).metadata["i"].tolist() == [0, 1, 2]
+    assert max(alive) <= 3
 
 
 def test_a_worker_of_a_pool_may_not_start_others(tmp_path: Path) -> None:
