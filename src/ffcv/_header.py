@@ -97,6 +97,8 @@ def read_fields(
                 file, f"field {name!r} has the unknown type {type_id}; the file is damaged, or newer than this program"
             )
         field_type = custom_fields[name] if name in custom_fields else FIELD_TYPES[type_id]
+        if not (isinstance(field_type, Field) or (isinstance(field_type, type) and issubclass(field_type, Field))):
+            raise TypeError(f"custom_fields: {name!r} must be the subclass of Field that wrote it, got {field_type!r}")
         try:
             fields[name] = field_type.from_binary(descriptor["arguments"])
         except ValueError as error:

@@ -74,6 +74,11 @@ def encode_all(
         return (encode_chunk(job, work) for work in chunks)
     if backend == "thread":
         return _encode_in_threads(job, iter(chunks), workers, timeout_s)
+    if multiprocessing.current_process().daemon:
+        raise WriteError(
+            f"{job.path}: this process is a daemon, as the workers of multiprocessing.Pool are, and may not start "
+            "others: write with num_workers=1"
+        )
     return _encode_in_processes(job, iter(chunks), workers, not_for_workers, timeout_s)
 
 
@@ -122,12 +127,12 @@ def _encode_in_threads(job: Job, chunks: Iterator[Work], workers: int, timeout_s
         return {number: result}
 
     try:
-        for _ in range(workers):
-            thread = threading.Thread(target=_encode_queue, args=(job, stop, waiting, done), daemon=True)
-            thread.start()
-            threads.append(thread)
         while True:
             while next_in < next_out + workers + AHEAD and (work := next(numbered, None)) is not None:
+                if len(threads) < workers:  # no more of them than there are chunks
+                    thread = threading.Thread(target=_encode_queue, args=(job, stop, waiting, done), daemon=True)
+                    thread.start()
+                    threads.append(thread)
                 waiting.put(work)
                 next_in += 1
             if next_out == next_in:

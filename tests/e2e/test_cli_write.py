@@ -101,6 +101,7 @@ def test_write_encodes_again_on_request(
         ("--smart-threshold", "9"),
         ("--write-mode", "smart"),
         ("--compress-probability", "0.5"),
+        ("--quality", "50", "--write-mode", "raw"),
     ],
 )
 def test_write_refuses_options(

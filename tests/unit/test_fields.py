@@ -64,6 +64,9 @@ def test_float() -> None:
         assert encode(FloatField(), value)[0].tobytes() == np.float64(value).tobytes()
     with pytest.raises(ValueError, match="FloatField stores a number, got str 'x'"):
         encode(FloatField(), "x")
+    for value in (1 + 2j, np.complex64(1 + 2j)):
+        with pytest.raises(TypeError, match="FloatField stores a number, got complex"):
+            encode(FloatField(), value)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,17 @@ def test_ndarray_descriptor_round_trip(dtype: str, shape: tuple[int, ...]) -> No
     row, [stored] = encode(again, value)
     assert row == 1001
     assert stored.tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["<i4", ">i4"])
+def test_arrays_of_either_byte_order_are_stored_in_the_fields(dtype: str) -> None:
+    for value in (np.array([1, 2], ">i4"), np.array([1, 2], "<i4")):
+        _, [stored] = encode(NDArrayField(dtype, (2,)), value)
+        assert stored.tobytes() == np.array([1, 2], dtype).tobytes()
+        _, [stored] = encode(NDArrayField(dtype, ()), value[1])  # a scalar, which numpy makes a native one
+        assert stored.tobytes() == np.array(2, dtype).tobytes()
+    with pytest.raises(ValueError, match="got uint32"):
+        encode(NDArrayField(dtype, (2,)), np.array([1, 2], "u4"))
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (-1,), (1,) * 33])
@@ -181,6 +195,8 @@ def test_torch_tensor() -> None:
     assert (again.dtype, again.shape) == (torch.float16, (2, 2))
     value = torch.arange(4, dtype=torch.float16).reshape(2, 2).T
     assert encode(again, value)[1][0].tobytes() == value.numpy().tobytes()
+    conjugated = torch.tensor([1 + 2j]).conj()
+    assert encode(TorchTensorField(torch.complex64, (1,)), conjugated)[1][0].tobytes() == np.complex64(1 - 2j).tobytes()
     with pytest.raises(TypeError, match="stores tensors, got ndarray"):
         encode(field, np.ones((2, 2), np.float16))
     with pytest.raises(ValueError, match="no counterpart in numpy"):

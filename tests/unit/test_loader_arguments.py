@@ -93,6 +93,7 @@ def test_bad_arguments_say_what_is_wrong(beton: Path, options: dict, message: st
         ({"num_workers": OrderOption.RANDOM}, r"num_workers must be .*: pass the order by name, order=\.\.\."),
         ({"rank": "0", "world_size": 2}, "rank must be a whole number, got '0'"),
         ({"pipelines": {"image": [SimpleRGBImageDecoder]}}, "SimpleRGBImageDecoder is a class: put an instance"),
+        ({"custom_fields": {"label": IntDecoder}}, "'label' must be the subclass of Field that wrote it, got <class"),
     ],
 )
 def test_arguments_of_wrong_types_say_what_is_wrong(beton: Path, options: dict, message: str) -> None:
@@ -145,6 +146,13 @@ def test_orders_that_are_none_say_so(beton: Path) -> None:
 
     with pytest.raises(TypeError, match="the order must give dataset indices, whole numbers, but gave float64"):
         list(Loader(beton, 4, pipelines={"image": CROP}, order=Fractions))
+
+    class Pairs(TraversalOrder):
+        def sample_order(self, epoch: int) -> np.ndarray:
+            return np.zeros((8, 2), np.int64)
+
+    with pytest.raises(TypeError, match=r"but gave int64 \[\[0, 0\], "):
+        list(Loader(beton, 4, pipelines={"image": CROP}, order=Pairs))
 
     class Short:
         def __len__(self) -> int:

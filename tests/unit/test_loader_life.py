@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import own_process
 from ffcv import Loader
 from ffcv.loader.handoff import Closed, Handoff
 from photo_loaders import centre_crops
@@ -160,6 +161,25 @@ def test_modules_may_use_loaders(beton: Path) -> None:
 
     box.append(centre_crops(beton, UsesItself()))
     assert len(list(box[0])) == COUNT // 4
+
+
+def test_threads_that_cannot_be_started_are_named_and_leave_the_loader_whole(beton: Path) -> None:
+    result = own_process.run(f"""
+        import resource
+        from ffcv import Loader
+        loader = Loader({str(beton)!r}, 4, num_workers=4096, pipelines={{"image": None}})
+        now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + (1 << 30), resource.RLIM_INFINITY))
+        try:
+            iter(loader)
+        except RuntimeError as error:
+            print(error)
+        loader.num_workers = 1
+        print(len(list(loader)) == len(loader), loader.next_epoch)
+    """)
+    error, after = result.stdout.splitlines()
+    assert "no more threads for num_workers=4096 (" in error
+    assert after == "True 1", result.stderr
 
 
 @pytest.mark.parametrize("error", [StopIteration, GeneratorExit, SystemExit, KeyboardInterrupt, MemoryError])

@@ -133,6 +133,11 @@ def test_unused_slots_are_bounded_by_what_may_lie_ahead() -> None:
         assert kept(pool) == expected
 
 
+def test_a_batch_too_large_for_the_memory_is_a_memory_error() -> None:
+    with pytest.raises(MemoryError, match="no memory for another 1,073,741,824 MiB of a batch: choose"):
+        SlotPool(1, batches=1, max_bytes=1).allocate((1 << 50,), np.dtype(np.uint8))
+
+
 def test_labels_take_no_slots_and_nothing_is_kept_after_closing(beton: Path) -> None:
     loader = centre_crops(beton, batches_ahead=2)
     batches = [list(loader) for _ in range(2)]

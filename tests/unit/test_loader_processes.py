@@ -94,12 +94,15 @@ class Images(torch.utils.data.Dataset):
         return self.loader[index].image
 
 
-def test_a_loader_serves_a_torch_data_loader_of_spawned_processes(beton: Path) -> None:
+def test_a_loader_serves_a_torch_data_loader_of_spawned_processes(
+    beton: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     loader = centre_crops(beton, seed=5)
     loader[0]  # used before
     plain = torch.utils.data.DataLoader(Images(loader), 12, num_workers=1, multiprocessing_context="spawn")
     whole = torch.cat(list(plain))
     assert torch.equal(whole, torch.stack([loader[i].image for i in range(COUNT)]))
+    assert "leaked" not in capfd.readouterr().err  # the worker's threads keep its dataset to the end
 
 
 def test_ctrl_c_ends_a_wait(beton: Path) -> None:
@@ -140,6 +143,22 @@ def test_leaving_in_mid_epoch_is_clean(beton: Path) -> None:
         print("leaving")
     """)
     assert (result.returncode, result.stdout, result.stderr) == (0, "leaving\n", "")
+
+
+def test_a_daemon_thread_may_keep_a_loader_to_the_end(beton: Path) -> None:
+    result = own_process.run(f"""
+        import threading
+        from ffcv import Loader
+        from ffcv.transforms import CenterCrop
+        begun = threading.Event()
+        def consume():
+            for batch in Loader({str(beton)!r}, 1, pipelines={{"image": [CenterCrop((16, 16), 1.0)]}}):
+                begun.set()
+                threading.Event().wait()
+        threading.Thread(target=consume, daemon=True).start()
+        print(begun.wait(30))
+    """)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity masks")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import own_process
 from ffcv import _core
 from ffcv.errors import FormatError
 from ffcv.fields import BytesField, EncodedImage, IntField, JSONField, NDArrayField, RGBImageField
@@ -192,6 +193,17 @@ def test_damages(file: File, name: str) -> None:
     damage, message = DAMAGES[name]
     damage(file)
     assert_refused(file, message)
+
+
+def test_tables_are_checked_without_assertions_too(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.beton"  # where no field has pointers, which would have the table checked
+    DatasetWriter(path, {"label": IntField()}, manifest={"a": 1}, **PLAIN).from_indexed_dataset([(1,)])
+    content = np.fromfile(path, np.uint8)
+    content[int(content[: HEADER.itemsize].view(HEADER)["alloc_table_ptr"][0]) :].view(ALLOCATION)["ptr"] = 10
+    content.tofile(path)
+    code = f"from ffcv.reader import Reader; Reader({str(path)!r})"
+    result = own_process.run(code, PYTHONOPTIMIZE="1")
+    assert "allocation 0 lies outside the pages" in result.stderr
 
 
 def test_an_allocation_across_pages(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from command_line import assert_one_line_error, run
 from ffcv.data import open_source
 from ffcv.errors import SourceError, WriteError
-from ffcv.fields import IntField, RGBImageField
+from ffcv.fields import EncodedImage, IntField, RGBImageField
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 from source_files import COUNT, LABELS, jpeg, lacks, parquet_file, png, tar_shards, write_tar
@@ -40,6 +40,23 @@ def test_shards_of_other_forms(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no tar file" * 100)
     with pytest.raises(SourceError, match="not an uncompressed tar file"):
         open_source(str(tmp_path / "x.tar"))
+
+
+def test_shards_with_links(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = write_tar(tmp_path / "x.tar", {"d/a.jpg": jpeg(0), "d/a.cls": b"1"})
+    with tarfile.open(shard, "a") as archive:
+        for name, kind, target in (
+            ("d/b.jpg", tarfile.LNKTYPE, "d/a.jpg"),  # as tar stores files that are the same one on the disk
+            ("d/b.cls", tarfile.LNKTYPE, "d/a.cls"),
+            ("d/c.jpg", tarfile.SYMTYPE, "a.jpg"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            archive.addfile(member)
+    source = open_source(str(shard))
+    assert [(source[i][0].data, source[i][1]) for i in range(len(source))] == [(jpeg(0), 1)] * 2
+    status, _, error = run(capsys, "write", shard, tmp_path / "x.beton")
+    assert (status, "x.tar: members passed over, as they are links or devices: 1, first d/c.jpg" in error) == (0, True)
 
 
 def test_samples_without_images_follow_on_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +132,11 @@ def test_parquet_labels_of_other_kinds(tmp_path: Path) -> None:
     for labels, numbers in ((pyarrow.array(["y", "x"]).dictionary_encode(), [1, 0]), ([True, False], [1, 0])):
         parquet.write_table(pyarrow.table({"image": [jpeg(0), jpeg(1)], "label": labels}), path)
         assert open_source(path).labels == numbers  # type: ignore[attr-defined]
+    images, texts = pyarrow.array([jpeg(0), jpeg(1)], "binary_view"), pyarrow.array(["y", "x"], "string_view")
+    parquet.write_table(pyarrow.table({"image": images, "label": texts}), path)
+    source = open_source(path)
+    assert [source[i] for i in range(2)] == [(EncodedImage(jpeg(0), 20, 30), 1), (EncodedImage(jpeg(1), 21, 30), 0)]
+    parquet.write_table(pyarrow.table({"image": [jpeg(0)], "label": [1]}), path)
     with pytest.raises(SourceError, match="column 'image' holds binary"):
         open_source(path, label_column="image")
 

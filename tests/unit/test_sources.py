@@ -172,12 +172,27 @@ for given, problem in (
     (folder + "-splits:none", "has the splits train, test"),
     (folder + ":train", "has no splits"),
     (folder + "-damaged", "cannot be opened by the package 'datasets'"),
+    ("", "names no dataset"),
+    (":train", "names no dataset"),
 ):
     try:
         HuggingFaceSource.load(given)
         raise AssertionError(f"{given} was accepted")
     except SourceError as error:
         assert problem in str(error), error
+for given, problem in (
+    (DatasetDict(train=dataset), "expected one split"),
+    (dataset.to_iterable_dataset(), "without streaming=True"),
+):
+    try:
+        HuggingFaceSource(given)
+        raise AssertionError(f"{given} was accepted")
+    except SourceError as error:
+        assert problem in str(error), error
+for kind in ("numpy", "torch", "pandas"):
+    source = HuggingFaceSource(dataset.with_format(kind))
+    assert [source[i][0].data for i in range(2)] == [cell["bytes"] for cell in cells[:2]], kind
+    assert source.labels == rows["label"], kind
 main(["write", folder, out])
 """
 
@@ -196,6 +211,13 @@ def test_hugging_face_itself(tmp_path: Path) -> None:
     assert reader.metadata["label"].tolist() == LABELS
     for i, row in enumerate(reader.metadata["image"]):
         assert reader.read(int(row["data_ptr"])).tobytes() == jpeg(i)
+
+
+def test_columns_of_what_is_no_table_are_refused(tmp_path: Path) -> None:
+    for given in (beton_file(tmp_path), tar_shards(tmp_path), str(tmp_path / "images")):
+        for columns in ({"image_column": "image"}, {"label_column": "label"}):
+            with pytest.raises(SourceError, match="is no table, and has no columns to choose: --image-column and"):
+                open_source(given, **columns)
 
 
 def test_patterns(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
-"""How many processes a write takes."""
+"""How many processes a write takes, and which process may have them."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
+import own_process
 from datasets import InMemory
 from ffcv import DatasetWriter, _workers
 from ffcv.fields import IntField
@@ -24,3 +27,34 @@ def test_no_more_than_there_is_work_for(
     writer.from_indexed_dataset(InMemory([(i,) for i in range(samples)]), chunksize=2)
     assert Reader(path).metadata["i"].tolist() == list(range(samples))
     assert len(made) == expected
+
+
+def test_no_more_threads_than_there_is_work_for(tmp_path: Path) -> None:
+    path, alive = tmp_path / "numbers.beton", list[int]()
+
+    class Counting(InMemory):
+        def __getitem__(self, index: int) -> tuple[int]:
+            alive.append(sum(thread.name.endswith("(_encode_queue)") for thread in threading.enumerate()))
+            return super().__getitem__(index)
+
+    writer = DatasetWriter(path, {"i": IntField()}, num_workers=5000, backend="thread")
+    writer.from_indexed_dataset(Counting([(i,) for i in range(3)]))
+    assert Reader(path).metadata["i"].tolist() == [0, 1, 2]
+    assert max(alive) <= 3
+
+
+def test_a_worker_of_a_pool_may_not_start_others(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.beton"
+    result = own_process.run(f"""
+        import multiprocessing
+        from ffcv import DatasetWriter
+        from ffcv.fields import IntField
+        def write(workers):
+            DatasetWriter({str(path)!r}, {{"i": IntField()}}, num_workers=workers).from_indexed_dataset([(1,), (2,)])
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            pool.apply(write, (1,))
+            pool.apply(write, (2,))
+    """)
+    assert result.stderr.splitlines()[-1].endswith("may not start others: write with num_workers=1"), result.stderr
+    assert Reader(path).metadata["i"].tolist() == [1, 2]
+    assert os.listdir(tmp_path) == [path.name]

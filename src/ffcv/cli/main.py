@@ -181,7 +181,9 @@ def _view(
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="The images alone, without views.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the augmentations.")] = 0,
-    epoch: Annotated[int, typer.Option(min=0, help="Of the augmentations: every epoch has others.")] = 0,
+    epoch: Annotated[
+        int, typer.Option(min=0, max=(1 << 32) - 1, help="Of the augmentations: every epoch has others.")
+    ] = 0,
     field: Annotated[str | None, typer.Option(help="The image field, where there are several.")] = None,
     custom_field: _CustomField = None,
 ) -> None:

@@ -106,6 +106,8 @@ def _choose(reader: Reader, options: ViewOptions) -> list[int]:
         number = options.samples or (PLAIN_SAMPLES if options.plain else SAMPLES)
         return np.unique(np.linspace(0, count - 1, min(number, count)).round().astype(int)).tolist()
     words = [word for given in options.indices for word in re.split(r"[,\s]+", given.strip()) if word]
+    if not words:
+        raise FfcvError(f"{reader.path}: --indices names no sample; its samples are 0 to {count - 1:,}")
     for word in words:
         if not re.fullmatch(r"\d+", word) or int(word) >= count:
             raise FfcvError(f"{reader.path}: --indices {word}: its samples are 0 to {count - 1:,}")

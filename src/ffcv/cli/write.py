@@ -63,8 +63,9 @@ class WriteOptions:
             raise typer.BadParameter("goes with --write-mode proportion", param_hint="--compress-probability")
         if self.on_error not in ("raise", "skip"):
             raise typer.BadParameter(f"{self.on_error!r} is not one of raise, skip", param_hint="--on-error")
-        if self.restart_markers and mode == "raw":
-            raise typer.BadParameter("goes with JPEGs, so not with --write-mode raw", param_hint="--restart-markers")
+        for given, option in ((self.restart_markers, "--restart-markers"), (self.quality is not None, "--quality")):
+            if given and mode == "raw":
+                raise typer.BadParameter("goes with JPEGs, so not with --write-mode raw", param_hint=option)
 
     @property
     def encodes_again(self) -> bool:
@@ -178,9 +179,10 @@ def _write_file(
     on_error: Literal["raise", "skip"] = "skip" if options.on_error == "skip" else "raise"
     with progress_bar("samples") as progress:
         task = progress.add_task(f"Writing {path.name}", total=len(indices))
+        fields = dataset.fields(RGBImageField(**options.encoding(), entry_points=options.entry_points))
         writer = DatasetWriter(
             str(path),
-            dataset.fields(RGBImageField(**options.encoding(), entry_points=options.entry_points)),
+            fields,
             num_workers=options.workers,
             backend="thread",  # reading and (de)compressing release the interpreter's lock
             manifest={**dataset.manifest(), **manifest, "package": _package()},
@@ -197,8 +199,9 @@ def _write_file(
     classes = "" if dataset.classes is None else f" of {counted(len(dataset.classes), 'class')}"
     if isinstance(dataset, LabelledImages) and dataset.labels is None:
         classes = ", no labels"
+    what = "image" if any(isinstance(each, RGBImageField) for each in fields.values()) else "sample"
     Console().print(
-        f"{path}: {counted(written, 'image')}{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
+        f"{path}: {counted(written, what)}{classes}, {path.stat().st_size / 2**20:,.1f} MiB",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -37,9 +37,13 @@ class HuggingFaceSource(LabelledImages):
     ) -> None:
         self.name = name
         self._images = images or ImageReader()
-        features = dataset.features
-        if features is None or not hasattr(features, "items"):
+        features: Any = getattr(dataset, "features", None)
+        if not hasattr(features, "items"):
             raise SourceError(f"{name}: expected one split with features; choose one, such as hf:NAME:train")
+        if not hasattr(dataset, "__len__"):
+            raise SourceError(f"{name}: a stream has no length and no rows by number; load it without streaming=True")
+        if getattr(dataset, "format", {}).get("type") not in (None, "custom"):
+            dataset = dataset.with_format(None)  # plain values, not tensors or tables of them
         kinds = {column: type(feature).__name__ for column, feature in features.items()}
         likely = [column for column, kind in kinds.items() if kind == "Image"]
         self._image = choose_column(name, "image", image_column, list(kinds), likely)
@@ -77,6 +81,8 @@ class HuggingFaceSource(LabelledImages):
         name, split = given, ""
         if ":" in given and not os.path.isdir(given):
             name, _, split = given.rpartition(":")
+        if not name:
+            raise SourceError(f"hf:{given}: names no dataset; give hf:NAME[:SPLIT] or hf:FOLDER[:SPLIT]")
         try:
             saved = os.path.isdir(name)
             dataset: Any = datasets.load_from_disk(name) if saved else datasets.load_dataset(name, split=split or None)

@@ -140,14 +140,15 @@ def _columns(path: str, image: str | None, label: str | None) -> tuple[str, str 
 
     def holds_images(kind: Any) -> bool:
         inner = [field.name for field in kind] if types.is_struct(kind) else []
-        return types.is_binary(kind) or types.is_large_binary(kind) or "bytes" in inner
+        return str(kind) in ("binary", "large_binary", "binary_view") or "bytes" in inner
 
     image = choose_column(path, "image", image, schema.names, [f.name for f in schema if holds_images(f.type)])
 
     def holds_labels(kind: Any) -> bool:
         if types.is_dictionary(kind):
             return holds_labels(kind.value_type)
-        return types.is_integer(kind) or types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind)
+        is_text = str(kind) in ("string", "large_string", "string_view")
+        return types.is_integer(kind) or types.is_boolean(kind) or is_text
 
     likely = [f.name for f in schema if holds_labels(f.type)]
     if label is None and "label" in schema.names:

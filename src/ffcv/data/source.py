@@ -153,8 +153,11 @@ def open_source(
                 paths, first = inside, Path(inside[0])
                 break
         else:
+            _refuse_columns(given, image_column, label_column)
             return ImageFolder(first, images=images)
     suffix = first.suffix.lower()
+    if suffix in (".tar", ".beton"):
+        _refuse_columns(given, image_column, label_column)
     if suffix == ".tar":
         return WebDatasetSource(paths, images)
     if suffix == ".parquet":
@@ -166,6 +169,14 @@ def open_source(
     if suffix == ".csv" and len(paths) == 1:
         return PathList(first, images, image_column, label_column)
     raise SourceError(f"{given}: cannot be converted; give {KINDS}")
+
+
+def _refuse_columns(given: str, image: str | None, label: str | None) -> None:
+    if image is not None or label is not None:
+        raise SourceError(
+            f"{given}: is no table, and has no columns to choose: --image-column and --label-column go with .csv, "
+            ".parquet and hf:"
+        )
 
 
 def expand(given: str) -> list[str]:

@@ -26,7 +26,8 @@ class WebDatasetSource(LabelledImages):
 
     Opening reads the shards' headers; samples are then read from any thread, in any order. Labels are numbers or
     names, which are numbered in alphabetical order; where no sample has one, the file gets none. A sample without an
-    image, such as a stray file, is in `bad`.
+    image, such as a stray file, is in `bad`. Hard links are the files that they lead to; other members that are no
+    files (symbolic links, devices) are passed over, and `remarks` counts them.
 
     Args:
         shards: Paths of uncompressed tar files.
@@ -43,14 +44,17 @@ class WebDatasetSource(LabelledImages):
         self._samples: list[tuple[str, _Part]] = []
         bad = dict[int, str]()
         labels: list[tuple[str, _Part] | None] = []
+        others: list[str] = []
         for number, shard in enumerate(self._shards):
-            for key, parts in _samples_of(number, shard):
+            for key, parts in _samples_of(number, shard, others):
                 image = next((part for suffix, part in parts.items() if f".{suffix}" in IMAGE_SUFFIXES), None)
                 if image is None:
                     bad[len(self._samples)] = f"{shard}: sample {key!r} has no image, only {', '.join(sorted(parts))}"
                     image, parts = _Part(number, 0, 0), {}
                 self._samples.append((key, image))
                 labels.append(next(((name, parts[name]) for name in ("cls", "json") if name in parts), None))
+        if others:
+            self.remarks = [f"members passed over, as they are links or devices: {len(others):,}, first {others[0]}"]
         if not self._samples:
             raise SourceError(f"{self._shards[0]}: has no samples")
         if len(bad) == len(self._samples):
@@ -104,20 +108,27 @@ class WebDatasetSource(LabelledImages):
         return self._images.read(self._read(part), f"{self._shards[part.shard]}: {key}")
 
 
-def _samples_of(number: int, shard: str) -> list[tuple[str, dict[str, _Part]]]:
-    """(key, parts by suffix) of every sample, in the order of the shard."""
+def _samples_of(number: int, shard: str, others: list[str]) -> list[tuple[str, dict[str, _Part]]]:
+    """(key, parts by suffix) of every sample, in the order of the shard; `others` gets the names of what is no file."""
     samples: dict[str, dict[str, _Part]] = {}
+    files: dict[str, _Part] = {}
     try:
         with tarfile.open(shard, "r:") as archive:
             end = 0
             for member in archive:
                 end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 folder, name = os.path.split(member.name)
-                if not member.isfile() or name.startswith("."):
+                if member.isdir() or name.startswith("."):
+                    continue
+                if member.isfile():
+                    files[member.name] = _Part(number, member.offset_data, member.size)
+                elif member.islnk() and member.linkname in files:
+                    files[member.name] = files[member.linkname]
+                else:
+                    others.append(member.name)
                     continue
                 stem, _, suffix = name.partition(".")
-                part = _Part(number, member.offset_data, member.size)
-                samples.setdefault(os.path.join(folder, stem), {})[suffix.lower()] = part
+                samples.setdefault(os.path.join(folder, stem), {})[suffix.lower()] = files[member.name]
             _check_end(shard, end)
     except (tarfile.TarError, OSError) as error:
         raise SourceError(f"{shard}: not an uncompressed tar file, or damaged ({error})") from error

@@ -71,7 +71,9 @@ class FloatField(Field):
 
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
         try:
-            destination[0] = float(value)
+            # Of numpy's complex numbers `float` would take the real part, Python's it refuses.
+            number: Any = complex(value) if isinstance(value, np.complexfloating) else value
+            destination[0] = float(number)
         except (TypeError, ValueError) as error:
             raise type(error)(f"FloatField stores a number, got {_describe(value)}") from error
 

@@ -107,12 +107,14 @@ class _ArrayField(Field):
     def encode(self, destination: NDArray[Any], value: Any, malloc: Malloc) -> None:
         array = self._to_numpy(value)
         # The original takes any shape of the same number of elements, and its users rely on it.
-        if array.dtype != self.numpy_dtype or array.size != math.prod(self.shape):
+        same_numbers = array.dtype.newbyteorder("=") == self.numpy_dtype.newbyteorder("=")
+        if not same_numbers or array.size != math.prod(self.shape):
             raise ValueError(
                 f"{type(self).__name__} stores {self.numpy_dtype} {list(self.shape)}, got {array.dtype} "
                 f"{list(array.shape)}: convert the value, or declare the field with this dtype and shape"
             )
-        destination[0] = store(np.ascontiguousarray(array).reshape(-1).view(np.uint8), malloc)
+        stored = np.ascontiguousarray(array, self.numpy_dtype)
+        destination[0] = store(stored.reshape(-1).view(np.uint8), malloc)
 
     def get_decoder_class(self) -> type[NDArrayDecoder]:
         return NDArrayDecoder
@@ -129,7 +131,7 @@ class NDArrayField(_ArrayField):
     """Numpy arrays of a fixed shape and dtype (booleans, integers, floats, complex numbers).
 
     Args:
-        dtype: The arrays' dtype.
+        dtype: The arrays' dtype. Its byte order is that of the file; arrays may have either.
         shape: Their shape, up to 32 sides of at least 1; `()` stores scalars.
     """
 
@@ -177,7 +179,7 @@ class TorchTensorField(_ArrayField):
 
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"TorchTensorField stores tensors, got {type(value).__name__}")
-        return value.detach().cpu().numpy()
+        return value.numpy(force=True)  # of any device, requiring gradients or conjugated
 
 
 def _sides(shape: Sequence[int] | int) -> tuple[int, ...]:

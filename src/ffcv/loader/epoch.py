@@ -100,6 +100,8 @@ def _stop_all() -> None:
     _core.cancel_rendering()
     for thread, _ in threads:
         thread.join(_JOIN_TIMEOUT_S)
+    if threading.active_count() > 1:  # daemons of others, which keep to the end what they hold
+        _core.expect_leaks()
 
 
 atexit.register(_stop_all)

@@ -371,7 +371,13 @@ class Loader(OriginalLoader):
     def _maker(self) -> Maker:
         pid = os.getpid()
         if pid not in self._renderers:  # the core's threads; in a forked process the old ones do not exist
-            self._renderers[pid] = _core.Renderer(self.num_workers)
+            try:
+                self._renderers[pid] = _core.Renderer(self.num_workers)
+            except RuntimeError as error:
+                raise RuntimeError(
+                    f"{self.path}: no more threads for num_workers={self.num_workers} ({error}): take fewer, or "
+                    "raise the limits on processes and memory"
+                ) from error
         return Maker(self.plan, self._renderers[pid].another(), self._slots, self._streams.begin())
 
     def _check_open(self) -> None:

@@ -71,7 +71,7 @@ def take(order: Any, positions: np.ndarray) -> np.ndarray:
         found = np.asarray(order[torch.from_numpy(positions)])
     else:  # a list, a range, a sequence of the user's
         found = np.asarray([order[position] for position in positions.tolist()])
-    if found.dtype.kind not in "iu":
+    if found.dtype.kind not in "iu" or found.ndim != 1:
         raise TypeError(
             f"the order must give dataset indices, whole numbers, but gave {found.dtype} {found[:3].tolist()}"
         )

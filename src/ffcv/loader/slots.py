@@ -138,7 +138,17 @@ class SlotPool:
                 with self._lock:
                     block = self._take(size)
             self._waits_in_vain = self._waits_in_vain + 1 if block is None else 0
-        return torch.empty(size, dtype=torch.uint8, pin_memory=self._pin_memory) if block is None else block
+        return self._new(size) if block is None else block
+
+    def _new(self, size: int) -> torch.Tensor:
+        try:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=self._pin_memory)
+        except RuntimeError as error:
+            if self._pin_memory:
+                raise  # which may say anything of the GPU
+            raise MemoryError(
+                f"no memory for another {size / 2**20:,.0f} MiB of a batch: choose a smaller batch_size, or hold fewer"
+            ) from error
 
     def _is_patient(self) -> bool:
         """Not where batches are kept, and nothing comes back however long one waits."""
