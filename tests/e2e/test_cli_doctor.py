@@ -15,7 +15,7 @@ import torch
 
 from beton_files import damage, everything
 from command_line import run
-from ffcv import Loader, _core
+from ffcv import Loader, __version__, _core
 from ffcv.cli import doctor, file_checks, machine_checks, package_checks, self_test
 from ffcv.cli.checks import Check
 from ffcv.reader import Reader
@@ -274,3 +274,7 @@ def test_nothing_is_left_in_the_temporary_folder(
     monkeypatch.setattr(machine_checks.tempfile, "tempdir", str(tmp_path))
     assert checks()[1]["temporary files"]["found"].startswith(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, f"ffcv-ssl {__version__}\n", "")

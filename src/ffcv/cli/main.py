@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ffcv import __version__
 from ffcv.errors import OUR_ERRORS, message_of
 
 app = typer.Typer(
@@ -59,8 +60,18 @@ _RestartMarkers = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ffcv-ssl {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = (
+        False
+    ),
+) -> None:
     """Makes `ffcv` a group of commands, however few there are."""
 
 
