@@ -17,7 +17,7 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_running: list[list[Exception]] = []  # the errors of all code that runs now
+_running: dict[int, list[Exception]] = {}  # the errors of all code that runs now, by id
 _unknown: list[Callable[..., Any]] = []  # what numba has not been told of
 _TELLING = ForkSafeLock()
 
@@ -47,7 +47,7 @@ def _tell(numba: Any, function: Callable[..., Any]) -> None:
             return int(function(*arguments) or 0)
         except Exception as error:
             # numba's own threads do not know for whom they work: better one error too many than a wrong pixel
-            for errors in list(_running) if _here.errors is None else [_here.errors]:
+            for errors in list(_running.values()) if _here.errors is None else [_here.errors]:
                 errors.append(error)
             return 1
 
@@ -69,11 +69,11 @@ def raising() -> Iterator[None]:
     """Around users' code: raises the first error that `native` functions had in compiled code meanwhile."""
     errors: list[Exception] = []
     outer, _here.errors = _here.errors, errors
-    _running.append(errors)
+    _running[id(errors)] = errors
     try:
         yield
     finally:
         _here.errors = outer
-        _running[:] = [other for other in _running if other is not errors]
+        del _running[id(errors)]
     if errors:
         raise errors[0]
