@@ -5,7 +5,9 @@ set -eu
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT INT TERM
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 say "Compiling with $("$PYTHON" --version)"
 "$PYTHON" -m venv "$work/venv"

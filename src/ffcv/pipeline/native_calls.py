@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ def native(function: Function) -> Function:
     """Lets code that numba compiles call `function`, by position, which returns an int or None (0 there).
 
     `Compiler.compile` leaves it as it is. Compiled code may be in the middle of a parallel loop, which cannot raise:
-    there, what fails returns 1, and `raising` raises.
+    there, what fails returns 1, and `raising` raises; outside of it, the error is printed.
     """
     vars(function)["is_native"] = True
     _unknown.append(function)
@@ -47,8 +48,11 @@ def _tell(numba: Any, function: Callable[..., Any]) -> None:
             return int(function(*arguments) or 0)
         except Exception as error:
             # numba's own threads do not know for whom they work: better one error too many than a wrong pixel
-            for errors in list(_running.values()) if _here.errors is None else [_here.errors]:
+            waiting = list(_running.values()) if _here.errors is None else [_here.errors]
+            for errors in waiting:
                 errors.append(error)
+            if not waiting:  # called outside of a loader
+                traceback.print_exception(error)
             return 1
 
     objmode = numba.objmode

@@ -137,11 +137,12 @@ def test_errors_in_parallel_loops_reach_the_caller(beton: Path, compiled: bool) 
     assert len(images_of(beton, TopLeft((8, 8)))) == COUNT  # the error was raised once
 
 
-def test_code_that_users_compile_is_told_by_the_result() -> None:
+def test_code_that_users_compile_is_told_by_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     numba = pytest.importorskip("numba", reason="numba is optional and not installed")
     decode = Compiler.compile(imdecode)
     damaged, out = np.zeros(100, np.uint8), np.zeros((4, 4, 3), np.uint8)
     assert numba.njit(lambda: decode(damaged, out, 4, 4))() == 1
+    assert "DecodeError: not a readable JPEG" in capsys.readouterr().err
 
 
 def test_what_imdecode_refuses(beton: Path, tmp_path: Path) -> None:
